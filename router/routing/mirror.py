@@ -1,0 +1,140 @@
+"""A worker's copy of the route table, kept up to date by the changes control sends.
+
+Owns the translation of `routing.records` changes into pools; does not own the stream they come by. One law: changes
+are applied in the order of their sequence numbers or not at all.
+"""
+
+from collections.abc import Callable, Sequence
+
+from router.routing.pool import Endpoint, Pool
+from router.routing.records import (
+    Change,
+    DefineEndpoint,
+    DropPool,
+    EndpointRecord,
+    ForgetEndpoints,
+    PoolOptions,
+    PutEmptyPool,
+    PutEndpoint,
+    RemoveEndpoint,
+    SetPoolOptions,
+)
+from router.routing.table import RouteTable
+
+
+class SequenceGap(Exception):
+    """A change is missing: the table cannot be trusted until a new snapshot has come."""
+
+
+class Mirror:
+    """Applies changes to a `RouteTable`.
+
+    Args:
+        on_endpoint_gone: called with every endpoint that no pool can choose any more, so that its idle
+            connections get closed.
+
+    Attributes:
+        table: what requests are looked up in. A new snapshot replaces it only once it is whole, so a resync
+            never shows requests a half-filled table.
+    """
+
+    def __init__(self, on_endpoint_gone: Callable[[Endpoint], None]) -> None:
+        self.table = RouteTable()
+        self._endpoints: dict[int, Endpoint] = {}
+        self._gone = on_endpoint_gone
+        self._sequence = 0
+        self._filling: RouteTable | None = None
+        self._replaced: dict[int, Endpoint] = {}
+        self._options: dict[PoolOptions, PoolOptions] = {}
+
+    def apply(self, sequence: int, snapshot: int, changes: Sequence[Change]) -> None:
+        """Apply one frame. Raises `SequenceGap`, after which only a snapshot helps."""
+        if snapshot == 1:
+            self._filling = RouteTable()
+            self._replaced = self._endpoints
+            self._endpoints = {}
+        elif sequence != self._sequence + 1:
+            raise SequenceGap(f"frame {sequence} after {self._sequence}")
+        self._sequence = sequence
+        table = self._filling if self._filling is not None else self.table
+        for change in changes:
+            self._apply(table, change)
+
+    def finish_snapshot(self) -> None:
+        """Put the snapshot in place. Endpoints it has in common with the old table keep their state."""
+        if self._filling is None:
+            return
+        self.table, self._filling = self._filling, None
+        for endpoint_id, endpoint in self._replaced.items():
+            if endpoint_id not in self._endpoints:
+                self._forget(endpoint)
+        self._replaced = {}
+
+    def remove_failed(self, pool: Pool, endpoint: Endpoint) -> None:
+        """Take out an endpoint this worker could not connect to, ahead of control's word."""
+        if pool.remove(endpoint.endpoint_id) and not pool.endpoints:
+            pool.emptied_by_failure = True
+
+    def drop_pools_emptied_by_failure(self) -> None:
+        """A prune pass took place: forget pools that were only kept for the window until it."""
+        for pool in self.table.pools():
+            if pool.emptied_by_failure and not pool.endpoints:
+                self.table.remove(pool.key)
+
+    def _apply(self, table: RouteTable, change: Change) -> None:
+        if isinstance(change, PutEndpoint):
+            self._put(table, change)
+        elif isinstance(change, DefineEndpoint):
+            self._define(change.endpoint_id, change.record)
+        elif isinstance(change, RemoveEndpoint):
+            pool = table.pool(change.key)
+            if pool is not None:
+                pool.remove(change.endpoint_id)
+        elif isinstance(change, SetPoolOptions):
+            pool = table.pool(change.key)
+            if pool is not None:
+                pool.options = self._shared(change.options)
+        elif isinstance(change, PutEmptyPool):
+            table.add(Pool(change.key, change.context_path, self._shared(change.options)))
+        elif isinstance(change, DropPool):
+            self._drop(table, change.key)
+        elif isinstance(change, ForgetEndpoints):
+            for endpoint_id in change.endpoint_ids:
+                endpoint = self._endpoints.pop(endpoint_id, None)
+                if endpoint is not None:
+                    self._forget(endpoint)
+
+    def _define(self, endpoint_id: int, record: EndpointRecord) -> None:
+        known = self._replaced.get(endpoint_id)
+        self._endpoints[endpoint_id] = known or Endpoint(endpoint_id, record)
+
+    def _put(self, table: RouteTable, change: PutEndpoint) -> None:
+        endpoint = self._endpoints.get(change.endpoint_id)
+        if endpoint is None:
+            raise SequenceGap(f"endpoint {change.endpoint_id} was never defined")
+        pool = table.pool(change.key)
+        if pool is None:
+            pool = Pool(change.key, change.context_path, self._shared(change.options))
+            table.add(pool)
+        else:
+            pool.options = self._shared(change.options)
+        pool.put(endpoint, self._endpoints.get(change.replaces))
+
+    def _drop(self, table: RouteTable, key: str) -> None:
+        pool = table.pool(key)
+        if pool is None:
+            return
+        # Control drops a pool together with its last endpoint; if this worker saw that one fail, the pool answers
+        # 503 until the next prune pass.
+        if not pool.emptied_by_failure:
+            table.remove(key)
+
+    def _forget(self, endpoint: Endpoint) -> None:
+        endpoint.gone = True
+        self._gone(endpoint)
+
+    def _shared(self, options: PoolOptions) -> PoolOptions:
+        """Return one object for equal options: a large table has few different ones."""
+        if len(self._options) > 1024:
+            self._options.clear()
+        return self._options.setdefault(options, options)

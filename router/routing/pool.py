@@ -1,0 +1,119 @@
+"""A worker's view of endpoints and of the pools that routes lead to.
+
+Owns membership, in-flight counts, failure marks and what is prepared per endpoint for the hot path; does not own
+the choice (`routing.balancing`) nor the authoritative table (control's registry). All state here is this worker's
+own: nothing is shared between processes.
+"""
+
+from typing import Any
+
+from router.routing.records import EndpointRecord, PoolOptions
+
+
+class Endpoint:
+    """One instance, shared by all pools of the message that announced it; lives as long as any pool names it.
+
+    Attributes:
+        in_flight: exchanges sent whose response head has not arrived (GOROUTER.md §4.8).
+        failed_at: when a connection to it failed last, in monotonic seconds; 0.0 if it is not marked.
+        idle: connections ready for reuse, most recently used last; owned by the backend layer.
+        identity: header lines that tell an app which instance it is, joined, with their final line end.
+        log_fields: the access log's ``app_id … instance_id`` part.
+    """
+
+    __slots__ = (
+        "_identity",
+        "_log_fields",
+        "address",
+        "endpoint_id",
+        "failed_at",
+        "gone",
+        "idle",
+        "in_flight",
+        "record",
+    )
+
+    def __init__(self, endpoint_id: int, record: EndpointRecord) -> None:
+        self.endpoint_id = endpoint_id
+        self.record = record
+        self.address = record.address
+        self.in_flight = 0
+        self.failed_at = 0.0
+        self.gone = False
+        # Any, because the routing layer must not know what a connection is; made on first use because most of a
+        # large table's endpoints are never asked for.
+        self.idle: list[Any] | None = None
+        self._identity = b""
+        self._log_fields = b""
+
+    @property
+    def identity(self) -> bytes:
+        if not self._identity:
+            record = self.record
+            self._identity = (
+                f"X-Cf-Applicationid: {record.app}\r\n"
+                f"X-Cf-Instanceid: {record.instance_id or self.address}\r\n"
+                f"X-Cf-Instanceindex: {record.instance_index}\r\n"
+            ).encode()
+        return self._identity
+
+    def log_fields(self, quote: Any) -> bytes:
+        """Return ``app_id:"…" app_index:"…" instance_id:"…"``; ``quote`` makes a log value of bytes."""
+        if not self._log_fields:
+            record = self.record
+            self._log_fields = b"app_id:%b app_index:%b instance_id:%b" % (
+                quote(record.app.encode()),
+                quote(record.instance_index.encode()),
+                quote(record.instance_id.encode()),
+            )
+        return self._log_fields
+
+    def take_over(self, old: "Endpoint") -> None:
+        """Inherit from the endpoint whose place this one takes: its failure mark and, if the same backend
+        certificate is expected at the same address, its idle connections (GOROUTER.md §3.4)."""
+        self.failed_at = old.failed_at
+        mine, theirs = self.record, old.record
+        if self.address == old.address and mine.tls == theirs.tls and mine.san == theirs.san:
+            self.idle, old.idle = old.idle, None
+            for connection in self.idle or ():
+                connection.endpoint = self
+
+
+class Pool:
+    """The endpoints of one route, in registration order.
+
+    Attributes:
+        cursor: where round-robin goes on; -1 until first used, then random start (GOROUTER.md §6.1).
+        emptied_by_failure: the last endpoint went because a connection to it failed; such a pool answers 503
+            until the next prune pass (GOROUTER.md §4.6, "Window").
+    """
+
+    __slots__ = ("context_path", "cursor", "emptied_by_failure", "endpoints", "key", "options")
+
+    def __init__(self, key: str, context_path: str, options: PoolOptions) -> None:
+        self.key = key
+        self.context_path = context_path
+        self.options = options
+        self.endpoints: list[Endpoint] = []
+        self.cursor = -1
+        self.emptied_by_failure = False
+
+    def put(self, endpoint: Endpoint, replaced: Endpoint | None) -> None:
+        """Append the endpoint, or put it where ``replaced`` stands if that is still a member."""
+        self.emptied_by_failure = False
+        if replaced is not None:
+            for index, member in enumerate(self.endpoints):
+                if member is replaced:
+                    self.endpoints[index] = endpoint
+                    endpoint.take_over(replaced)
+                    return
+        if endpoint not in self.endpoints:
+            self.endpoints.append(endpoint)
+
+    def remove(self, endpoint_id: int) -> bool:
+        """Take a member out; return whether it was one."""
+        for index, member in enumerate(self.endpoints):
+            if member.endpoint_id == endpoint_id:
+                del self.endpoints[index]
+                return True
+        return False

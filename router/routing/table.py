@@ -1,0 +1,120 @@
+"""The route table a worker looks requests up in: host and path to pool (GOROUTER.md §4.1, 4.2).
+
+Owns the shape of the table; does not own what is in a pool. One law: a look-up touches only nodes of the request's
+own host and of wildcards above it, so its cost does not grow with the number of routes.
+
+Keys are lower-case ``host/path`` text without a trailing slash, as `routing.routekey` makes them.
+"""
+
+from router.routing.pool import Pool
+
+
+class _Host:
+    """What is registered under one host: a pool for the whole host and pools for context paths."""
+
+    __slots__ = ("paths", "root")
+
+    def __init__(self) -> None:
+        self.root: Pool | None = None
+        self.paths: dict[bytes, Pool] | None = None
+
+    def lookup(self, path: bytes) -> Pool | None:
+        """Return the pool of the longest context path with endpoints, else the deepest empty one, else None."""
+        if self.paths is None:
+            return self.root
+        empty: Pool | None = None
+        prefix = path.partition(b"?")[0].lower().strip(b"/")[:_LONGEST_PATH] if path != b"/" else b""
+        while prefix:
+            pool = self.paths.get(prefix)
+            if pool is not None:
+                if pool.endpoints:
+                    return pool
+                empty = empty or pool
+            prefix = prefix.rpartition(b"/")[0]
+        if self.root is not None and (self.root.endpoints or empty is None):
+            return self.root
+        return empty
+
+
+_LONGEST_PATH = 8192
+
+
+class RouteTable:
+    """Maps hosts and paths to pools."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[bytes, _Host] = {}
+        self._pools: dict[str, Pool] = {}
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def pool(self, key: str) -> Pool | None:
+        """Return the pool registered under exactly this route key."""
+        return self._pools.get(key)
+
+    def pools(self) -> list[Pool]:
+        return list(self._pools.values())
+
+    def add(self, pool: Pool) -> None:
+        """Enter a pool under its key, in place of any other there."""
+        self._pools[pool.key] = pool
+        host, path = _split(pool.key)
+        node = self._hosts.get(host)
+        if node is None:
+            node = self._hosts[host] = _Host()
+        if not path:
+            node.root = pool
+        else:
+            if node.paths is None:
+                node.paths = {}
+            node.paths[path] = pool
+
+    def remove(self, key: str) -> Pool | None:
+        """Take out the pool of a key and return it."""
+        pool = self._pools.pop(key, None)
+        if pool is None:
+            return None
+        host, path = _split(key)
+        node = self._hosts[host]
+        if not path:
+            node.root = None
+        elif node.paths is not None:
+            node.paths.pop(path, None)
+            if not node.paths:
+                node.paths = None
+        if node.root is None and node.paths is None:
+            del self._hosts[host]
+        return pool
+
+    def lookup(self, host: bytes, path: bytes) -> Pool | None:
+        """Find the pool of a request, or None.
+
+        Args:
+            host: the Host field as received; the port is ignored.
+            path: path and query as received; neither decoded nor normalised.
+
+        An exact host comes first, even if its pool is empty; then wildcards, the nearest first, which stand for
+        one or more labels. Wildcards are sought in the host alone: Gorouter goes on into the path, so that a
+        request for ``unknown.example/x.test`` reaches the app on ``*.test``.
+        """
+        host = host.partition(b":")[0].lower()
+        node = self._hosts.get(host)
+        if node is not None:
+            pool = node.lookup(path)
+            if pool is not None:
+                return pool
+        dot = host.find(b".")
+        while dot >= 0:
+            node = self._hosts.get(b"*" + host[dot:])
+            if node is not None:
+                pool = node.lookup(path)
+                if pool is not None:
+                    return pool
+            dot = host.find(b".", dot + 1)
+        return None
+
+
+def _split(key: str) -> tuple[bytes, bytes]:
+    host, _, path = key.encode("utf-8", "surrogateescape").partition(b"/")
+    return host, path

@@ -1,0 +1,380 @@
+"""HTTP/1 heads: bytes of one message head to typed values, strictly.
+
+Owns the grammar of request lines, status lines and header lines and the decision how a body is framed; owns
+neither sockets nor buffers. One law: what cannot be read in exactly one way is an error, never repaired, because
+whoever reads the message after us may repair it differently (request smuggling, RFC 9112 §11.2).
+
+Header lines are kept as the bytes they arrived as. Lines whose name matters to a proxy are taken out into
+``special``; all others go through untouched. Peers repeat most of their lines word for word from message to
+message, so what a line was found to be is remembered by its bytes: a known line costs one dictionary access
+instead of a match, a lower-casing and a look-up (1.9 against 5.1 µs for a head of ten lines, CPython 3.11).
+"""
+
+import re
+
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_LINE = re.compile(rb"(" + TOKEN + rb"):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
+_OTHER_VERSION = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9]++)\.([0-9]++)")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]*+|\[[0-9A-Fa-f:.%a-z]++\])(?::[0-9]*+)?")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)")
+BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
+"""Finds a LF without CR or a CR without LF; in a head neither is allowed (RFC 9112 §2.2 lets us refuse)."""
+REQUEST_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*+(?: [\x21-\x7e]*+(?: [HTP/0-9.]*+\r?)?)?")
+"""Matches every beginning of a request line; used to refuse other protocols before their head is complete."""
+
+NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+"""How a body is framed (RFC 9112 §6)."""
+
+# What is done with a line whose name a proxy knows: COLLECT takes it out of the forwarded lines, WATCH copies its
+# value and forwards the line as it is.
+COLLECT, WATCH = 1, 2
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    }
+)
+"""Fields that end at this hop (RFC 9110 §7.6.1); HTTP2-Settings only has a meaning with Upgrade: h2c."""
+
+REQUEST_FIELDS: dict[bytes, int] = {
+    **dict.fromkeys(HOP_BY_HOP, COLLECT),
+    b"host": COLLECT,
+    b"content-length": COLLECT,
+    b"expect": COLLECT,
+    b"x-forwarded-for": COLLECT,
+    b"x-forwarded-proto": COLLECT,
+    b"x-request-start": WATCH,
+    b"x-vcap-request-id": COLLECT,
+    b"x-cf-applicationid": COLLECT,
+    b"x-cf-instanceid": COLLECT,
+    b"x-cf-instanceindex": COLLECT,
+    b"x-cf-app-instance": COLLECT,
+    b"x-cf-process-instance": WATCH,
+    b"user-agent": WATCH,
+    b"referer": WATCH,
+    b"idempotency-key": WATCH,
+    b"x-idempotency-key": WATCH,
+}
+RESPONSE_FIELDS: dict[bytes, int] = {
+    **dict.fromkeys(HOP_BY_HOP, COLLECT),
+    b"content-length": COLLECT,
+    b"x-cf-proxy-signature": COLLECT,
+    b"x-cf-routererror": WATCH,
+    b"x-vcap-request-id": WATCH,
+    b"date": WATCH,
+}
+_JOINED = HOP_BY_HOP | {b"x-forwarded-for", b"expect"}
+_VOLATILE = frozenset({b"cookie", b"set-cookie", b"authorization", b"content-length", b"date", b"etag", b"age"})
+"""Lines that differ from message to message; remembering them would only push others out."""
+
+_CACHED_LINE_BYTES = 256
+_CACHED_LINES = 8192
+
+Field = tuple[bytes, bytes, int]
+"""Lower-case name, value without surrounding white space, action; plain lines have action 0."""
+
+
+class BadMessage(Exception):
+    """The peer sent something that is not HTTP/1 as we accept it; the connection cannot go on.
+
+    Attributes:
+        status: what to answer, if it was a request.
+        reason: one sentence for the log, and for the client where Gorouter sends one.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class UnsupportedVersion(BadMessage):
+    """A request line of an HTTP version that is not 1.0 or 1.1; ``major`` tells which answer it gets."""
+
+    def __init__(self, major: int, method: bytes, target: bytes, version: bytes) -> None:
+        super().__init__(505, "unsupported protocol version")
+        self.major = major
+        self.method = method
+        self.target = target
+        self.version = version
+
+
+class LineReader:
+    """Classifies header lines, remembering what it has seen. One per direction and process."""
+
+    def __init__(self, fields: dict[bytes, int]) -> None:
+        self._fields = fields
+        self._known: dict[bytes, Field | None] = {}
+
+    def read(self, raw_lines: list[bytes], first: int, lines: list[bytes], special: dict[bytes, bytes]) -> None:
+        """Sort ``raw_lines[first:]`` into lines to forward and special fields.
+
+        Repeated special fields that are lists are joined with ``, ``; of others the first counts, but two
+        different Content-Length and any second Host are errors. Raises `BadMessage`.
+        """
+        known = self._known
+        for index in range(first, len(raw_lines)):
+            line = raw_lines[index]
+            field = known[line] if line in known else self._classify(line)
+            if field is None:
+                lines.append(line)
+                continue
+            name = field[0]
+            if name in special:
+                _repeat(special, name, field[1])
+            else:
+                special[name] = field[1]
+            if field[2] == WATCH:
+                lines.append(line)
+
+    def _classify(self, line: bytes) -> Field | None:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise BadMessage(400, "malformed header line")
+        name = match[1].lower()
+        action = self._fields.get(name, 0)
+        field: Field | None = None
+        if action:
+            value = match[2].rstrip(b" \t")
+            if name == b"host":
+                value = _checked_host(value)
+            field = (name, value, action)
+        if len(line) <= _CACHED_LINE_BYTES and name not in _VOLATILE:
+            if len(self._known) >= _CACHED_LINES:
+                self._known.clear()
+            self._known[line] = field
+        return field
+
+
+def _repeat(special: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    if name in _JOINED:
+        special[name] += b", " + value
+    elif name == b"host":
+        raise BadMessage(400, "too many Host headers")
+    elif name == b"content-length" and special[name] != value:
+        raise BadMessage(400, "conflicting Content-Length headers")
+
+
+def _checked_host(value: bytes) -> bytes:
+    if _HOST.fullmatch(value) is None:
+        raise BadMessage(400, "malformed Host header")
+    return value
+
+
+class RequestHead:
+    """The head of one request.
+
+    Attributes:
+        method: as sent, case kept.
+        target: the request target as sent, absolute-form included.
+        path: what is routed and logged: the target without scheme and authority.
+        minor: 0 or 1, of HTTP/1.
+        lines: header lines to forward as they are.
+        special: values of the fields a proxy deals with, by lower-case name.
+        host: the Host field, or the authority of an absolute-form target, which wins (RFC 9112 §3.2.2).
+        framing: `NO_BODY`, `LENGTH` or `CHUNKED`.
+        length: bytes of body for `LENGTH`.
+        keep_alive: whether the client lets the connection stay open.
+        size: bytes of the head, for limits.
+    """
+
+    __slots__ = (
+        "framing",
+        "host",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "path",
+        "size",
+        "special",
+        "target",
+    )
+
+    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
+        self.method = method
+        self.target = target
+        self.path = target
+        self.minor = minor
+        self.lines: list[bytes] = []
+        self.special: dict[bytes, bytes] = {}
+        self.host = b""
+        self.framing = NO_BODY
+        self.length = 0
+        self.keep_alive = minor == 1
+        self.size = 0
+
+
+class ResponseHead:
+    """The head of one response; attributes as in `RequestHead`. ``length`` is -1 without Content-Length."""
+
+    __slots__ = ("framing", "keep_alive", "length", "lines", "minor", "special", "status")
+
+    def __init__(self, status: int, minor: int) -> None:
+        self.status = status
+        self.minor = minor
+        self.lines: list[bytes] = []
+        self.special: dict[bytes, bytes] = {}
+        self.framing = UNTIL_CLOSE
+        self.length = -1
+        self.keep_alive = minor == 1
+
+
+_request_lines = LineReader(REQUEST_FIELDS)
+_response_lines = LineReader(RESPONSE_FIELDS)
+
+
+def parse_request_head(raw: bytes) -> RequestHead:
+    """Parse a request head without its final empty line.
+
+    Raises:
+        UnsupportedVersion: well-formed request line of another HTTP version.
+        BadMessage: anything else that is not strict HTTP/1, with the status to answer.
+    """
+    raw_lines = raw.split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(raw_lines[0])
+    if match is None:
+        raise _bad_request_line(raw_lines[0])
+    method, target, minor = match.groups()
+    head = RequestHead(method, target, 1 if minor == b"1" else 0)
+    head.size = len(raw)
+    special = head.special
+    _request_lines.read(raw_lines, 1, head.lines, special)
+    if b"host" in special:
+        head.host = special[b"host"]
+    elif head.minor:
+        raise BadMessage(400, "missing required Host header")
+    if target[0] != 0x2F or b"%" in target:
+        _check_target(head)
+    if b"content-length" in special or b"transfer-encoding" in special:
+        _frame_request(head)
+    if b"connection" in special:
+        head.keep_alive = _keeps_alive(special[b"connection"], head.minor)
+    return head
+
+
+def _bad_request_line(line: bytes) -> BadMessage:
+    match = _OTHER_VERSION.fullmatch(line)
+    if match is None:
+        return BadMessage(400, "malformed request line")
+    return UnsupportedVersion(int(match[3]), match[1], match[2], b"HTTP/" + match[3] + b"." + match[4])
+
+
+def _check_target(head: RequestHead) -> None:
+    target = head.target
+    if head.method == b"CONNECT":
+        raise BadMessage(400, "CONNECT is not supported")
+    if target[0] != 0x2F and not (target == b"*" and head.method == b"OPTIONS"):
+        match = _ABSOLUTE.fullmatch(target)
+        if match is None or not match[1]:
+            raise BadMessage(400, "malformed request target")
+        head.host = _checked_host(match[1])
+        head.path = match[2] if match[2][:1] == b"/" else b"/" + match[2]
+    if _BAD_ESCAPE.search(head.path.partition(b"?")[0]):
+        raise BadMessage(400, "invalid URL escape")
+
+
+def _frame_request(head: RequestHead) -> None:
+    special = head.special
+    if b"transfer-encoding" in special:
+        if b"content-length" in special:
+            raise BadMessage(400, "both Transfer-Encoding and Content-Length")
+        if special[b"transfer-encoding"].lower() != b"chunked":
+            raise BadMessage(501, "Unsupported transfer encoding")
+        if head.minor == 0:
+            raise BadMessage(400, "Transfer-Encoding in an HTTP/1.0 request")
+        head.framing = CHUNKED
+        return
+    head.length = _content_length(special[b"content-length"])
+    if head.length:
+        head.framing = LENGTH
+
+
+def _content_length(value: bytes) -> int:
+    if _DIGITS.fullmatch(value) is None:
+        raise BadMessage(400, "bad Content-Length")
+    return int(value)
+
+
+def _keeps_alive(connection: bytes, minor: int) -> bool:
+    if connection == b"keep-alive":
+        return True
+    tokens = connection_tokens(connection)
+    if minor == 0:
+        return b"keep-alive" in tokens and b"close" not in tokens
+    return b"close" not in tokens
+
+
+def connection_tokens(value: bytes) -> list[bytes]:
+    """Return the members of a Connection field (RFC 9110 §7.6.1), lower-case."""
+    return [token.strip(b" \t") for token in value.lower().split(b",")]
+
+
+def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
+    """Parse a response head without its final empty line; ``method`` is the request's, for the framing.
+
+    Raises `BadMessage` for whatever is not strict HTTP/1.
+    """
+    raw_lines = raw.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(raw_lines[0])
+    if match is None:
+        raise BadMessage(502, "malformed HTTP status line")
+    head = ResponseHead(int(match[2]), 1 if match[1] == b"1" else 0)
+    special = head.special
+    _response_lines.read(raw_lines, 1, head.lines, special)
+    if b"connection" in special:
+        head.keep_alive = _keeps_alive(special[b"connection"], head.minor)
+    _frame_response(head, method)
+    return head
+
+
+def _frame_response(head: ResponseHead, method: bytes) -> None:
+    special = head.special
+    if b"content-length" in special:
+        if b"transfer-encoding" in special:
+            raise BadMessage(502, "both Transfer-Encoding and Content-Length in a response")
+        head.length = _content_length(special[b"content-length"])
+        head.framing = LENGTH if head.length else NO_BODY
+    elif b"transfer-encoding" in special:
+        if special[b"transfer-encoding"].lower() != b"chunked" or head.minor == 0:
+            raise BadMessage(502, "unsupported transfer encoding in a response")
+        head.framing = CHUNKED
+    status = head.status
+    if status < 200 or status == 204 or status == 304 or method == b"HEAD":
+        head.framing = NO_BODY
+
+
+def line_name(line: bytes) -> bytes:
+    """Return the lower-case name of a header line that has been parsed."""
+    return line[: line.index(b":")].lower()
+
+
+def parse_trailers(raw: bytes, fields: dict[bytes, int]) -> list[bytes]:
+    """Parse a trailer section without its final empty line into lines to forward.
+
+    Fields that frame, route or identify a message have no business in trailers (RFC 9110 §6.5.1) and are left
+    out: those in ``fields`` and everything the router itself vouches for. Raises `BadMessage`.
+    """
+    trailers = []
+    for line in raw.split(b"\r\n"):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise BadMessage(400, "malformed trailer line")
+        name = match[1].lower()
+        if name not in fields and not name.startswith((b"x-forwarded-", b"x-cf-", b"x-vcap-")):
+            trailers.append(line)
+    return trailers
