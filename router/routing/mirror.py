@@ -1,7 +1,7 @@
 """A worker's copy of the route table, kept up to date by the changes control sends.
 
-Owns the translation of `routing.records` changes into pools; does not own the stream they come by. One law: changes
-are applied in the order of their sequence numbers or not at all.
+Owns the translation of `routing.records` changes into pools; does not own the stream they come by. One law:
+changes are applied in the order of their sequence numbers or not at all.
 """
 
 from collections.abc import Callable, Sequence

@@ -12,31 +12,29 @@ from router.routing.pool import Pool
 class _Host:
     """What is registered under one host: a pool for the whole host and pools for context paths."""
 
-    __slots__ = ("paths", "root")
+    __slots__ = ("depth", "paths", "root")
 
     def __init__(self) -> None:
         self.root: Pool | None = None
         self.paths: dict[bytes, Pool] | None = None
+        self.depth = 0
+        """Segments of the longest context path: further ones of a request need not be looked at."""
 
     def lookup(self, path: bytes) -> Pool | None:
         """Return the pool of the longest context path with endpoints, else the deepest empty one, else None."""
         if self.paths is None:
             return self.root
         empty: Pool | None = None
-        prefix = path.partition(b"?")[0].lower().strip(b"/")[:_LONGEST_PATH] if path != b"/" else b""
-        while prefix:
-            pool = self.paths.get(prefix)
+        segments = path.partition(b"?")[0].lower()[1:].removesuffix(b"/").split(b"/", self.depth)
+        for count in range(min(len(segments), self.depth), 0, -1):
+            pool = self.paths.get(b"/".join(segments[:count]))
             if pool is not None:
                 if pool.endpoints:
                     return pool
                 empty = empty or pool
-            prefix = prefix.rpartition(b"/")[0]
         if self.root is not None and (self.root.endpoints or empty is None):
             return self.root
         return empty
-
-
-_LONGEST_PATH = 8192
 
 
 class RouteTable:
@@ -69,6 +67,7 @@ class RouteTable:
             if node.paths is None:
                 node.paths = {}
             node.paths[path] = pool
+            node.depth = max(node.depth, path.count(b"/") + 1)
 
     def remove(self, key: str) -> Pool | None:
         """Take out the pool of a key and return it."""

@@ -1,0 +1,306 @@
+"""One HTTP/1.1 connection to an endpoint: writes requests, reads responses, one exchange at a time.
+
+Owns framing of responses and the question whether the connection can be used again; does not choose endpoints,
+dial, or rewrite anything. One law: what is read after a response's end belongs to nobody, so it ends the
+connection and never reaches another client.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from router.backend.failure import PROTOCOL, BackendFailure, of_lost
+from router.routing.pool import Endpoint
+from router.wire.chunked import ChunkedDecoder
+from router.wire.head_buffer import HeadBuffer
+from router.wire.http1 import (
+    CHUNKED,
+    LENGTH,
+    NO_BODY,
+    RESPONSE_FIELDS,
+    BadMessage,
+    ResponseHead,
+    parse_response_head,
+)
+
+if TYPE_CHECKING:
+    from router.backend.connections import Connections
+
+_IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _DEAD = range(7)
+_STATUS_PREFIX = b"HTTP/1."
+_TRAILER_BYTES = 65536
+_MOST_INTERIM = 32
+"""More 1xx responses than this before a final one are an attack or a fault."""
+
+
+class ResponseReceiver(Protocol):
+    """What an exchange does with what a backend sends. Called in wire order; `backend_failed` ends it."""
+
+    method: bytes
+    request_complete: bool
+    """All of the request has been handed to the connection."""
+    upgrade: bytes
+    """The Upgrade token the request carried, lower-case; empty for ordinary requests."""
+
+    def interim_response(self, head: ResponseHead) -> None: ...
+    def response_head(self, head: ResponseHead, body: bytes, complete: bool) -> None: ...
+    def response_body(self, piece: bytes) -> None: ...
+    def response_end(self, trailers: list[bytes]) -> None: ...
+    def switched(self, head: ResponseHead, first: bytes) -> None: ...
+    def tunnel_from_backend(self, piece: bytes) -> None: ...
+    def tunnel_backend_eof(self) -> None: ...
+    def backend_failed(self, failure: BackendFailure) -> None: ...
+    def backend_full(self) -> None: ...
+    def backend_writable(self) -> None: ...
+
+
+class BackendConnection(asyncio.Protocol):
+    """A connection; lives from a successful dial until either side closes it.
+
+    Attributes:
+        endpoint: whose instance this is; changes when a re-registration takes the idle connections over.
+        exchange: the exchange being served, None while idle.
+        reused: it has served an exchange before the present one.
+        got_bytes: something of the present response has arrived.
+        idle_since: monotonic seconds, valid while idle.
+    """
+
+    def __init__(self, owner: "Connections", endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.exchange: ResponseReceiver | None = None
+        self.reused = False
+        self.got_bytes = False
+        self.idle_since = 0.0
+        self.local_address = ""
+        self._owner = owner
+        self._transport: Any = None
+        self._mode = _IDLE
+        self._partial: HeadBuffer | None = None
+        self._remaining = 0
+        self._keep = False
+        self._interim = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._paused = False
+
+    # What the exchange calls.
+
+    def send_request(self, exchange: ResponseReceiver, head: bytes) -> None:
+        """Begin an exchange by writing its head."""
+        self.exchange = exchange
+        self.got_bytes = False
+        self._mode = _HEAD
+        self._interim = 0
+        self._transport.write(head)
+
+    def send(self, piece: bytes) -> None:
+        """Write body or tunnel bytes, framed already."""
+        self._transport.write(piece)
+
+    def send_eof(self) -> None:
+        """The client's side of a tunnel has ended."""
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def is_usable(self) -> bool:
+        return self._mode == _IDLE and not self._transport.is_closing()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, -1 once it is closed."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    def pause_reading(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def discard(self) -> None:
+        """Let go of the exchange, if any, and close at once."""
+        self.exchange = None
+        self._mode = _DEAD
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Let go of the exchange, and close when what was written has been sent."""
+        self.exchange = None
+        self._mode = _DEAD
+        self._transport.close()
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.backend_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.backend_writable()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.discard()
+            return
+        mode = self._mode
+        self.got_bytes = True
+        try:
+            if mode == _HEAD:
+                self._head_bytes(exchange, data)
+            elif mode == _LENGTH:
+                self._length_bytes(exchange, data)
+            elif mode == _CHUNKED:
+                self._chunked_bytes(exchange, data)
+            elif mode == _UNTIL_CLOSE:
+                exchange.response_body(data)
+            elif mode == _TUNNEL:
+                exchange.tunnel_from_backend(data)
+        except BadMessage as error:
+            self._fail(BackendFailure(PROTOCOL, f"net/http: HTTP/1.x transport connection broken: {error.reason}"))
+
+    def eof_received(self) -> bool:
+        exchange = self.exchange
+        if exchange is not None and self._mode == _TUNNEL:
+            exchange.tunnel_backend_eof()
+            return self.exchange is not None
+        if exchange is not None and self._mode == _UNTIL_CLOSE:
+            self.close()
+            exchange.response_end([])
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._mode == _UNTIL_CLOSE and exc is None and self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            exchange.response_end([])
+        elif self.exchange is not None:
+            self._fail(of_lost(exc))
+        self._mode = _DEAD
+        self._owner.lost(self)
+
+    # Reading a response.
+
+    def _head_bytes(self, exchange: ResponseReceiver, data: bytes) -> None:
+        while True:
+            end = -1 if self._partial is not None else data.find(b"\r\n\r\n")
+            if end >= 0:
+                raw, data = data[:end], data[end + 4 :]
+            else:
+                gathered = self._gather(data)
+                if gathered is None:
+                    return
+                raw, data = gathered
+            self._owner.check_response_head(raw)
+            head = parse_response_head(raw, exchange.method)
+            if head.status >= 200:
+                self._final_head(exchange, head, data)
+                return
+            if head.status == 101:
+                self._switch(exchange, head, data)
+                return
+            self._interim += 1
+            if self._interim > _MOST_INTERIM:
+                raise BadMessage(502, "too many 1xx informational responses")
+            exchange.interim_response(head)
+            if self.exchange is None or not data:
+                return
+
+    def _gather(self, data: bytes) -> tuple[bytes, bytes] | None:
+        partial = self._partial
+        if partial is None:
+            partial = self._partial = HeadBuffer()
+        gathered = partial.add(data)
+        if gathered is not None:
+            self._partial = None
+            return gathered
+        start = partial.peek(len(_STATUS_PREFIX))
+        if start != _STATUS_PREFIX[: len(start)]:
+            raise BadMessage(502, "malformed HTTP response")
+        self._owner.check_response_size(len(partial))
+        return None
+
+    def _final_head(self, exchange: ResponseReceiver, head: ResponseHead, rest: bytes) -> None:
+        framing = head.framing
+        self._keep = head.keep_alive
+        if framing == LENGTH:
+            remaining = head.length - len(rest)
+            if remaining > 0:
+                self._remaining = remaining
+                self._mode = _LENGTH
+                exchange.response_head(head, rest, False)
+                return
+            body = rest if remaining == 0 else rest[: head.length]
+            self._release(exchange, clean=remaining == 0)
+            exchange.response_head(head, body, True)
+        elif framing == NO_BODY:
+            self._release(exchange, clean=not rest)
+            exchange.response_head(head, b"", True)
+        elif framing == CHUNKED:
+            self._mode = _CHUNKED
+            self._decoder = ChunkedDecoder(RESPONSE_FIELDS, _TRAILER_BYTES)
+            self._first_chunks(exchange, head, rest)
+        else:
+            self._mode = _UNTIL_CLOSE
+            exchange.response_head(head, rest, False)
+
+    def _first_chunks(self, exchange: ResponseReceiver, head: ResponseHead, rest: bytes) -> None:
+        exchange.response_head(head, b"", False)
+        if rest and self.exchange is exchange:
+            self._chunked_bytes(exchange, rest)
+
+    def _length_bytes(self, exchange: ResponseReceiver, data: bytes) -> None:
+        remaining = self._remaining - len(data)
+        if remaining > 0:
+            self._remaining = remaining
+            exchange.response_body(data)
+            return
+        if remaining < 0:
+            data = data[:remaining]
+        self._release(exchange, clean=remaining == 0)
+        exchange.response_body(data)
+        exchange.response_end([])
+
+    def _chunked_bytes(self, exchange: ResponseReceiver, data: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        piece = decoder.feed(data)
+        if not decoder.done:
+            if piece:
+                exchange.response_body(piece)
+            return
+        self._decoder = None
+        self._release(exchange, clean=not decoder.leftover)
+        if piece:
+            exchange.response_body(piece)
+        exchange.response_end(decoder.trailers)
+
+    def _switch(self, exchange: ResponseReceiver, head: ResponseHead, rest: bytes) -> None:
+        token = head.special.get(b"upgrade", b"").lower()
+        if not exchange.upgrade or token != exchange.upgrade:
+            raise BadMessage(502, "unexpected 101 response")
+        self._mode = _TUNNEL
+        exchange.switched(head, rest)
+
+    def _release(self, exchange: ResponseReceiver, clean: bool) -> None:
+        """The response is over: keep the connection for the next exchange, or close it."""
+        self.exchange = None
+        self._mode = _IDLE
+        if self._paused:
+            self.resume_reading()
+        if not (clean and self._keep and exchange.request_complete and self._owner.keep(self)):
+            self._mode = _DEAD
+            self._transport.close()
+
+    def _fail(self, failure: BackendFailure) -> None:
+        exchange, self.exchange = self.exchange, None
+        self._mode = _DEAD
+        if not self._transport.is_closing():
+            self._transport.abort()
+        if exchange is not None:
+            exchange.backend_failed(failure)

@@ -1,0 +1,232 @@
+"""All connections of one worker to endpoints: dialling, reuse, idle time.
+
+Owns which connections exist and when an idle one goes; does not choose endpoints. The idle connections themselves
+hang on their `Endpoint`, so that a look-up finds them without another table.
+"""
+
+import asyncio
+import select
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from router.backend.connection import BackendConnection
+from router.backend.failure import CONNECT_TIMEOUT, BackendFailure, of_dial, of_tls
+from router.routing.pool import Endpoint
+from router.tls_stream import TlsStream
+from router.wire.http1 import BadMessage
+
+IDLE_S = 90.0
+"""An idle connection is closed after this; the same fixed time as Gorouter's."""
+_WRITE_HIGH_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What the configuration says about connections to endpoints; times in seconds, 0 is no limit."""
+
+    dial_timeout_s: float
+    handshake_timeout_s: float
+    keep_alive: bool
+    max_idle: int
+    """Idle connections an endpoint may have."""
+    probe_interval_s: float
+    """TCP keep-alive."""
+    max_head_bytes: int
+    max_headers: int
+    context: ssl.SSLContext | None
+
+
+class Connections:
+    """Dials, keeps and expires connections.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, options: BackendOptions, clock: Callable[[], float]) -> None:
+        self._options = options
+        self._clock = clock
+        self._open: set[BackendConnection] = set()
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def checkout(self, endpoint: Endpoint, safe_to_repeat: bool) -> BackendConnection | None:
+        """Return an idle connection, most recently used first, or None.
+
+        Args:
+            safe_to_repeat: the request may be sent again if the backend turns out to have closed the connection.
+                If it may not, the socket is asked first, which narrows the race to the time on the wire.
+        """
+        idle = endpoint.idle
+        while idle:
+            connection: BackendConnection = idle.pop()
+            if connection.is_usable() and (safe_to_repeat or _is_quiet(connection)):
+                connection.reused = True
+                return connection
+            connection.discard()
+        return None
+
+    def dial(
+        self,
+        endpoint: Endpoint,
+        done: Callable[[BackendConnection], None],
+        failed: Callable[[BackendFailure], None],
+    ) -> asyncio.Task[None]:
+        """Connect to an endpoint; one of the callbacks is called, unless the returned task is cancelled."""
+        task = asyncio.get_running_loop().create_task(self._dial(endpoint, done, failed))
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+        return task
+
+    def keep(self, connection: BackendConnection) -> bool:
+        """Take a connection back as idle; return False if it has to be closed instead."""
+        endpoint = connection.endpoint
+        options = self._options
+        if not options.keep_alive or endpoint.gone or self._closing:
+            return False
+        idle = endpoint.idle
+        if idle is None:
+            idle = endpoint.idle = []
+        elif len(idle) >= options.max_idle:
+            return False
+        if not options.max_idle:
+            return False
+        connection.idle_since = self._clock()
+        idle.append(connection)
+        return True
+
+    def lost(self, connection: BackendConnection) -> None:
+        """A connection is closed."""
+        self._open.discard(connection)
+        idle = connection.endpoint.idle
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def check_response_head(self, raw: bytes) -> None:
+        """Refuse a response head over the configured limits. Raises `BadMessage`."""
+        self.check_response_size(len(raw))
+        limit = self._options.max_headers
+        if limit and raw.count(b"\r\n") > limit:
+            raise BadMessage(502, "Too many response headers")
+
+    def check_response_size(self, size: int) -> None:
+        """Refuse a head, complete or not, of more bytes than configured. Raises `BadMessage`."""
+        limit = self._options.max_head_bytes
+        if size > limit:
+            raise BadMessage(502, f"server response headers exceeded {limit} bytes; aborted")
+
+    def endpoint_gone(self, endpoint: Endpoint) -> None:
+        """No pool names the endpoint any more: its idle connections are of no use."""
+        idle, endpoint.idle = endpoint.idle, None
+        for connection in idle or ():
+            connection.close()
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle too long."""
+        for connection in list(self._open):
+            if connection.exchange is None and connection.is_usable() and now - connection.idle_since > IDLE_S:
+                connection.close()
+
+    def close_idle(self) -> None:
+        """Drain: close idle connections now, and keep none from here on."""
+        self._closing = True
+        for connection in list(self._open):
+            if connection.exchange is None:
+                connection.close()
+
+    def abort_all(self) -> None:
+        """Cut everything."""
+        for task in list(self._dialling):
+            task.cancel()
+        for connection in list(self._open):
+            connection.discard()
+
+    async def _dial(
+        self,
+        endpoint: Endpoint,
+        done: Callable[[BackendConnection], None],
+        failed: Callable[[BackendFailure], None],
+    ) -> None:
+        try:
+            connection = await self._connect(endpoint)
+        except BackendFailure as failure:
+            failed(failure)
+            return
+        self._open.add(connection)
+        done(connection)
+
+    async def _connect(self, endpoint: Endpoint) -> BackendConnection:
+        record = endpoint.record
+        loop = asyncio.get_running_loop()
+        connection = BackendConnection(self, endpoint)
+        shaken: asyncio.Future[None] | None = None
+        protocol: asyncio.Protocol = connection
+        if record.tls:
+            shaken = loop.create_future()
+            protocol = self._tls(connection, record.san or record.host, shaken)
+        try:
+            async with asyncio.timeout(self._options.dial_timeout_s or None):
+                transport, _ = await loop.create_connection(lambda: protocol, record.host, record.port)
+        except (OSError, UnicodeError) as error:
+            raise of_dial(
+                error if isinstance(error, OSError) else OSError(str(error)), endpoint.address
+            ) from error
+        self._set_socket(transport)
+        if shaken is not None:
+            await self._shake(transport, shaken)
+        transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
+        return connection
+
+    def _tls(self, connection: BackendConnection, name: str, shaken: "asyncio.Future[None]") -> TlsStream:
+        def accept(_: TlsStream) -> asyncio.Protocol:
+            if not shaken.done():
+                shaken.set_result(None)
+            return connection
+
+        def failed(_: TlsStream, error: BaseException) -> None:
+            if not shaken.done():
+                shaken.set_exception(error)
+
+        assert self._options.context is not None
+        return TlsStream(self._options.context, accept, failed, server_hostname=name)
+
+    async def _shake(self, transport: asyncio.BaseTransport, shaken: "asyncio.Future[None]") -> None:
+        try:
+            async with asyncio.timeout(self._options.handshake_timeout_s or None):
+                await shaken
+        except (OSError, ValueError, TimeoutError) as error:
+            transport.close()
+            raise of_tls(error) from error
+        except asyncio.CancelledError:
+            transport.close()
+            raise
+
+    def _set_socket(self, transport: Any) -> None:
+        sock = transport.get_extra_info("socket")
+        if sock is None or not self._options.probe_interval_s:
+            return
+        seconds = max(1, int(self._options.probe_interval_s))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+
+
+def connect_timed_out(address: str) -> BackendFailure:
+    """The whole exchange's time ran out before there was a connection."""
+    return BackendFailure(CONNECT_TIMEOUT, f"dial tcp {address}: context deadline exceeded")
+
+
+def _is_quiet(connection: BackendConnection) -> bool:
+    """Whether an idle socket has neither an end of stream nor unasked bytes waiting."""
+    descriptor = connection.fileno()
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return not poll.poll(0)

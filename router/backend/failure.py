@@ -1,0 +1,130 @@
+"""What can go wrong between the router and an endpoint, and what follows from it.
+
+Owns the one table that decides retry, marking, removal and status (GOROUTER.md §5.7, 6.4), and the translation of
+exceptions into its rows; does not act on them.
+"""
+
+import errno
+import ssl
+from dataclasses import dataclass
+
+NEVER, IF_IDEMPOTENT, ALWAYS = range(3)
+"""May the attempt be repeated? IF_IDEMPOTENT asks for a method without effects and no body sent."""
+
+NOTHING, MARK, REMOVE = range(3)
+"""What happens to the endpoint: nothing, a mark that makes round-robin avoid it, removal from the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureClass:
+    """One row: how an attempt failed and what follows."""
+
+    name: str
+    retry: int
+    plain: int
+    """Effect on an endpoint without TLS."""
+    tls: int
+    """Effect on a TLS endpoint: those never age out, so what cannot be connected to has to go at once."""
+    status: int
+    counter: str = ""
+
+
+BAD_GATEWAYS = "bad_gateways"
+INVALID_CERT = "backend_invalid_tls_cert"
+HANDSHAKE_FAILED = "backend_tls_handshake_failed"
+
+DIAL = FailureClass("dial", ALWAYS, MARK, REMOVE, 502, BAD_GATEWAYS)
+NOT_TLS = FailureClass("not-tls", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
+HANDSHAKE_ALERT = FailureClass("handshake-alert", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
+HANDSHAKE_TIMEOUT = FailureClass("handshake-timeout", ALWAYS, NOTHING, REMOVE, 502, BAD_GATEWAYS)
+NAME_MISMATCH = FailureClass("name-mismatch", ALWAYS, NOTHING, REMOVE, 503, "backend_invalid_id")
+UNTRUSTED = FailureClass("untrusted-certificate", ALWAYS, NOTHING, REMOVE, 526, INVALID_CERT)
+CLIENT_CERT_REFUSED = FailureClass("client-certificate-refused", ALWAYS, NOTHING, REMOVE, 496)
+RESET = FailureClass("reset", NEVER, MARK, MARK, 502, BAD_GATEWAYS)
+EOF = FailureClass("eof", IF_IDEMPOTENT, NOTHING, NOTHING, 502, BAD_GATEWAYS)
+TIMEOUT = FailureClass("timeout", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
+CONNECT_TIMEOUT = FailureClass("timeout-while-connecting", ALWAYS, MARK, REMOVE, 502, BAD_GATEWAYS)
+PROTOCOL = FailureClass("protocol", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
+NO_ENDPOINT = FailureClass("no-endpoint", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
+CANCELLED = FailureClass("cancelled", NEVER, NOTHING, NOTHING, 499)
+
+
+class BackendFailure(Exception):
+    """An attempt failed.
+
+    Attributes:
+        kind: the row of the table.
+        text: what happened, for ``X-Cf-RouterError: endpoint_failure (text)`` and the log.
+    """
+
+    def __init__(self, kind: FailureClass, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+
+
+_NAME_ERRORS = {62, 63, 64}
+"""X509_V_ERR_HOSTNAME_MISMATCH, …_EMAIL_…, …_IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h."""
+
+_REFUSED_ALERTS = (
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNKNOWN_CA",
+    "ALERT_CERTIFICATE_REQUIRED",
+    "ALERT_CERTIFICATE_UNKNOWN",
+    "ALERT_NO_CERTIFICATE",
+)
+_NOT_TLS_REASONS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNEXPECTED_MESSAGE",
+    "UNKNOWN_PROTOCOL",
+    "RECORD_LAYER",
+)
+
+
+def of_dial(error: OSError, address: str) -> BackendFailure:
+    """Classify what connecting raised."""
+    if isinstance(error, TimeoutError):
+        return BackendFailure(DIAL, f"dial tcp {address}: i/o timeout")
+    return BackendFailure(DIAL, f"dial tcp {address}: {_os_text(error)}")
+
+
+def of_tls(error: BaseException) -> BackendFailure:
+    """Classify what a TLS handshake with a backend raised, or what a TLS connection died of."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _NAME_ERRORS:
+            return BackendFailure(NAME_MISMATCH, f"x509: {error.verify_message}")
+        return BackendFailure(UNTRUSTED, f"x509: {error.verify_message}")
+    if isinstance(error, TimeoutError):
+        return BackendFailure(HANDSHAKE_TIMEOUT, "net/http: TLS handshake timeout")
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or "unknown reason"
+        if any(alert in reason for alert in _REFUSED_ALERTS):
+            return BackendFailure(CLIENT_CERT_REFUSED, f"remote error: tls: {_alert_text(reason)}")
+        if any(sign in reason for sign in _NOT_TLS_REASONS):
+            return BackendFailure(NOT_TLS, "tls: first record does not look like a TLS handshake")
+        return BackendFailure(HANDSHAKE_ALERT, f"remote error: tls: {_alert_text(reason)}")
+    if isinstance(error, ConnectionResetError):
+        return BackendFailure(RESET, "tls: connection reset by peer")
+    return BackendFailure(EOF, "EOF")
+
+
+def of_lost(error: Exception | None) -> BackendFailure:
+    """Classify the loss of a connection that a response was awaited on."""
+    if isinstance(error, ssl.SSLError):
+        return of_tls(error)
+    if isinstance(error, ConnectionError):
+        return BackendFailure(RESET, f"read: {_os_text(error)}")
+    if isinstance(error, OSError):
+        return BackendFailure(RESET, f"read: {_os_text(error)}")
+    return BackendFailure(EOF, "EOF")
+
+
+def _alert_text(reason: str) -> str:
+    return reason.rpartition("ALERT_")[2].replace("_", " ").lower()
+
+
+def _os_text(error: OSError) -> str:
+    if error.errno is not None and error.errno in errno.errorcode:
+        return f"{errno.errorcode[error.errno].lower()}: {error.strerror}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,60 @@
+"""A worker's counters: plain integers, added to on the hot path, sent to control about once a second.
+
+Names follow Gorouter's metric names. Owns counting, not publishing: control merges the workers' numbers.
+"""
+
+
+class Counters:
+    """Everything one worker has counted since it started."""
+
+    __slots__ = (
+        "access_log_dropped",
+        "backend_exhausted_conns",
+        "backend_invalid_id",
+        "backend_invalid_tls_cert",
+        "backend_tls_handshake_failed",
+        "bad_gateways",
+        "bad_requests",
+        "client_aborts",
+        "rejected_requests",
+        "requests",
+        "responses",
+        "retries",
+        "total_requests",
+        "websocket_failures",
+        "websocket_upgrades",
+    )
+
+    def __init__(self) -> None:
+        self.requests = 0
+        """Exchanges that ended, router-made answers included."""
+        self.total_requests = 0
+        """Attempts to backends."""
+        self.responses = [0, 0, 0, 0, 0, 0]
+        """Responses of exchanges that had an endpoint, by first digit; index 0 is everything else."""
+        self.rejected_requests = 0
+        """Look-ups that ended in 400 or 404."""
+        self.bad_requests = 0
+        """Requests refused before they were one: malformed heads, impossible framing."""
+        self.bad_gateways = 0
+        self.backend_exhausted_conns = 0
+        self.backend_invalid_id = 0
+        self.backend_invalid_tls_cert = 0
+        self.backend_tls_handshake_failed = 0
+        self.client_aborts = 0
+        self.retries = 0
+        self.websocket_upgrades = 0
+        self.websocket_failures = 0
+        self.access_log_dropped = 0
+
+    def add(self, name: str) -> None:
+        """Count one of a failure class; an empty name counts nothing."""
+        if name:
+            setattr(self, name, getattr(self, name) + 1)
+
+    def as_dict(self) -> dict[str, int]:
+        """Return all counters by name; responses as ``responses_2xx`` and so on."""
+        counts = {name: getattr(self, name) for name in self.__slots__ if name != "responses"}
+        for digit, count in enumerate(self.responses):
+            counts[f"responses_{digit or 'x'}xx"] = count
+        return counts

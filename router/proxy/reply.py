@@ -1,0 +1,115 @@
+"""Responses the router itself originates (GOROUTER.md §5.6, 5.7): statuses, router-error values, texts.
+
+Byte-exact, because clients and log parsers know them. Owns what is said, not when.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from router.backend.failure import BackendFailure
+
+NO_STORE = b"Cache-Control: no-cache, no-store"
+SHORT_CACHE = b"Cache-Control: public,max-age=2"
+_TEXT = b"Content-Type: text/plain; charset=utf-8"
+_NOSNIFF = b"X-Content-Type-Options: nosniff"
+
+REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus} | {
+    # Where Python's phrases differ from the ones Go has, or are missing there.
+    413: b"Request Entity Too Large",
+    414: b"Request URI Too Long",
+    416: b"Requested Range Not Satisfiable",
+    418: b"I'm a teapot",
+    422: b"Unprocessable Entity",
+    499: b"status code 499",
+    525: b"status code 525",
+    526: b"status code 526",
+}
+_BACKEND_TEXTS = {
+    502: b"502 Bad Gateway: Registered endpoint failed to handle the request.\n",
+    503: b"503 Service Unavailable\n",
+    525: b"525 SSL Handshake Failed\n",
+    526: b"526 Invalid SSL Certificate\n",
+    496: b"496 SSL Certificate Required\n",
+    499: b"499 Request Cancelled\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole response.
+
+    Attributes:
+        router_error: value of X-Cf-RouterError, for the access log; empty if there is none.
+        close: the client connection ends with this response.
+    """
+
+    status: int
+    lines: list[bytes]
+    body: bytes
+    router_error: bytes = b""
+    close: bool = False
+
+
+def reason(status: int) -> bytes:
+    """Return the reason phrase of a status, as Go writes it."""
+    return REASONS.get(status) or b"status code %d" % status
+
+
+def error(status: int, router_error: bytes, message: bytes, cache: bytes | None = None) -> Reply:
+    """Build ``CODE REASON: MESSAGE`` as Gorouter's error writer does."""
+    lines = [_TEXT, _NOSNIFF]
+    if router_error:
+        lines.insert(0, b"X-Cf-Routererror: " + router_error)
+    if cache is not None:
+        lines.insert(0, cache)
+    return Reply(status, lines, b"%d %b: %b\n" % (status, reason(status), message), router_error)
+
+
+def unknown_route(host: bytes) -> Reply:
+    return error(404, b"unknown_route", b"Requested route ('%b') does not exist." % host, NO_STORE)
+
+
+def no_endpoints(host: bytes) -> Reply:
+    return error(503, b"no_endpoints", b"Requested route ('%b') has no available endpoints." % host, SHORT_CACHE)
+
+
+def connection_limit(host: bytes) -> Reply:
+    return error(
+        503, b"Connection Limit Reached", b"Requested route ('%b') has reached the connection limit." % host
+    )
+
+
+def empty_host() -> Reply:
+    return error(400, b"empty_host", b"Request had empty Host header", SHORT_CACHE)
+
+
+def request_too_large() -> Reply:
+    name = b"max-request-size-exceeded"
+    return Reply(431, [b"X-Cf-Routererror: " + name], b"", name, close=True)
+
+
+def backend_failure(failure: BackendFailure) -> Reply:
+    """Build the plain one-liner that follows when no attempt succeeded."""
+    text = failure.text.encode("latin-1", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
+    router_error = b"endpoint_failure (%b)" % text
+    status = failure.kind.status
+    lines = [b"X-Cf-Routererror: " + router_error, _TEXT, _NOSNIFF]
+    return Reply(status, lines, _BACKEND_TEXTS[status], router_error)
+
+
+def health(healthy: bool) -> Reply:
+    """Build the answer to a load balancer's health check by user agent (GOROUTER.md §5.10)."""
+    lines = [b"Cache-Control: private, max-age=0", b"Expires: 0"]
+    if healthy:
+        return Reply(200, lines, b"ok\n")
+    return Reply(503, lines, b"")
+
+
+def unknown_failure() -> Reply:
+    """Build the answer to a request during which the router itself failed (GOROUTER.md §1.7)."""
+    return Reply(502, [b"X-Cf-Routererror: unknown_failure"], b"", b"unknown_failure", close=True)
+
+
+def refusal(status: int, text: bytes) -> Reply:
+    """Build the answer to what never became a request (GOROUTER.md §5.1)."""
+    return Reply(status, [_TEXT], text, close=True)

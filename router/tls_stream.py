@@ -1,0 +1,246 @@
+"""TLS between a raw transport and a protocol, by our own pump over OpenSSL's memory BIOs.
+
+The event loop's own TLS closes a failed handshake without sending the alert OpenSSL has ready, so that peers see
+only a closed connection; it cannot be fed bytes that were read before; and it says nothing useful to a client that
+speaks plain HTTP to a TLS port. Hence this class, which stands below as a protocol and above as a transport.
+
+Owns the handshake, encryption and close_notify of one connection; does not own time-outs or certificates.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_READ_BYTES = 65536
+_HANDSHAKE_RECORD = 0x16
+_PLAIN_HTTP_ANSWER = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+_HANDSHAKE, _OPEN, _CLOSED = range(3)
+
+
+class TlsStream(asyncio.Transport, asyncio.Protocol):
+    """One TLS connection, either side.
+
+    Args:
+        context: certificates, versions, suites.
+        accept: makes the inner protocol once the handshake is done.
+        failed: called once instead, with what went wrong, when the handshake does not come about.
+        server_hostname: the name to ask for and to verify; None on the server side.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        accept: Callable[["TlsStream"], asyncio.Protocol],
+        failed: Callable[["TlsStream", BaseException], None],
+        server_hostname: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._server_side = server_hostname is None
+        self.ssl_object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=self._server_side,
+            server_hostname=server_hostname,
+        )
+        self._accept = accept
+        self._failed: Callable[[TlsStream, BaseException], None] | None = failed
+        self._state = _HANDSHAKE
+        self._paused = False
+        self._eof_sent = False
+        self._error: Exception | None = None
+        self._raw: Any = None
+        self._inner: Any = None
+
+    # The protocol below.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = transport
+        if not self._server_side:
+            self._handshake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._state == _CLOSED:
+            return
+        self._incoming.write(data)
+        if self._state == _HANDSHAKE:
+            if self._server_side and data[0] != _HANDSHAKE_RECORD and self._refuse_plain_http(data):
+                return
+            self._handshake()
+        else:
+            self._read()
+
+    def eof_received(self) -> bool:
+        if self._state == _OPEN:
+            self._end_of_stream()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        state, self._state = self._state, _CLOSED
+        if state == _HANDSHAKE:
+            self._fail(exc or ConnectionAbortedError("closed during the TLS handshake"))
+        elif self._inner is not None:
+            self._inner.connection_lost(self._error or exc)
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def _refuse_plain_http(self, data: bytes) -> bool:
+        if not data[:1].isalpha():
+            return False
+        self._state = _CLOSED
+        self._raw.write(_PLAIN_HTTP_ANSWER)
+        self._raw.close()
+        self._fail(ssl.SSLError("plain HTTP on a TLS port"))
+        return True
+
+    def _handshake(self) -> None:
+        try:
+            self.ssl_object.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except (ssl.SSLError, ValueError) as error:
+            self._state = _CLOSED
+            self._flush()
+            self._raw.close()
+            self._fail(error)
+            return
+        self._flush()
+        self._state = _OPEN
+        self._failed = None
+        self._inner = self._accept(self)
+        self._inner.connection_made(self)
+        if self._incoming.pending and self._state == _OPEN:
+            self._read()
+
+    def _fail(self, error: BaseException) -> None:
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            failed(self, error)
+
+    def _read(self) -> None:
+        ssl_object = self.ssl_object
+        while not self._paused and self._state == _OPEN:
+            try:
+                data = ssl_object.read(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except ssl.SSLError as error:
+                self._die(error)
+                return
+            if not data:
+                self._end_of_stream()
+                return
+            self._inner.data_received(data)
+            # A read that would raise SSLWantReadError costs 2 µs; asking first costs a tenth of that.
+            if not self._incoming.pending and not ssl_object.pending():
+                break
+        if self._outgoing.pending:
+            self._flush()
+
+    def _end_of_stream(self) -> None:
+        """The peer sends no more: TLS has no half-closed state that HTTP makes use of, so this ends both ways
+        unless the inner protocol wants to finish writing."""
+        if not self._inner.eof_received():
+            self.close()
+
+    def _die(self, error: Exception) -> None:
+        self._error = error
+        self._flush()
+        self._raw.close()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and not self._raw.is_closing():
+            self._raw.write(self._outgoing.read())
+
+    # The transport above.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._state != _OPEN or self._eof_sent or not data:
+            return
+        try:
+            self.ssl_object.write(data)
+        except ssl.SSLError as error:
+            self._die(error)
+            return
+        self._flush()
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def close(self) -> None:
+        """Send close_notify, then close once everything has been written."""
+        if self._state == _CLOSED:
+            return
+        self._send_close_notify()
+        self._raw.close()
+
+    def abort(self) -> None:
+        self._raw.abort()
+
+    def write_eof(self) -> None:
+        """Send close_notify; the peer's bytes are still read."""
+        self._send_close_notify()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def _send_close_notify(self) -> None:
+        if self._eof_sent or self._state != _OPEN:
+            return
+        self._eof_sent = True
+        try:
+            self.ssl_object.unwrap()
+        except ssl.SSLError:
+            pass  # The usual outcome: our close_notify is written, the peer's has not come.
+        self._flush()
+
+    def is_closing(self) -> bool:
+        return bool(self._state == _CLOSED or self._raw.is_closing())
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        if not self._raw.is_closing():
+            self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._paused:
+            return
+        self._paused = False
+        if self._raw.is_closing():
+            return
+        self._raw.resume_reading()
+        if self._state == _OPEN:
+            # What was decrypted or received before the pause is not announced again by the loop.
+            asyncio.get_running_loop().call_soon(self._read)
+
+    def is_reading(self) -> bool:
+        return not self._paused
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return int(self._raw.get_write_buffer_size())
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self.ssl_object
+        return self._raw.get_extra_info(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._inner = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._inner  # type: ignore[no-any-return]

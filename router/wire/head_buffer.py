@@ -1,0 +1,52 @@
+"""Gathers a message head that does not arrive in one piece, in time linear in its size.
+
+Each byte is searched once however small the pieces are: a head of 64 kB sent byte by byte is the classic way to
+make a quadratic parser burn a core.
+"""
+
+from router.wire.http1 import BARE_LINE_END, BadMessage
+
+
+class HeadBuffer:
+    """Holds the beginning of one head until its end arrives."""
+
+    __slots__ = ("_partial", "_scanned")
+
+    def __init__(self) -> None:
+        self._partial = bytearray()
+        self._scanned = 0
+
+    def __len__(self) -> int:
+        return len(self._partial)
+
+    def add(self, arrived: bytes) -> tuple[bytes, bytes] | None:
+        """Append, and return the head and what follows it once the head is complete.
+
+        Raises `BadMessage` as soon as a line ends in anything but CRLF.
+        """
+        partial = self._partial
+        partial += arrived
+        end = partial.find(b"\r\n\r\n", max(self._scanned - 3, 0))
+        bare = BARE_LINE_END.search(partial, max(self._scanned - 1, 0), len(partial) if end < 0 else end)
+        if bare is not None:
+            raise BadMessage(400, "bare line end in a message head")
+        if end < 0:
+            self._scanned = len(partial)
+            return None
+        head, rest = bytes(partial[:end]), bytes(partial[end + 4 :])
+        self.clear()
+        return head, rest
+
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes gathered so far."""
+        return bytes(self._partial[:size])
+
+    def take(self) -> bytes:
+        """Return everything gathered and start anew."""
+        gathered = bytes(self._partial)
+        self.clear()
+        return gathered
+
+    def clear(self) -> None:
+        self._partial = bytearray()
+        self._scanned = 0
