@@ -30,8 +30,8 @@ class EndpointRecord(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def address(self) -> str:
-        """``host:port``, the identity of an endpoint within a pool (GOROUTER.md §3.4)."""
-        return f"{self.host}:{self.port}"
+        """``host:port``, the identity of an endpoint within a pool (GOROUTER.md §3.4); IPv6 hosts in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class PoolOptions(msgspec.Struct, frozen=True, array_like=True):
