@@ -1,0 +1,107 @@
+"""One router for all live tests that can do with the ordinary configuration; one a module for the others."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.announce import Announcer, Routes
+from tests.support.broker import Broker
+from tests.support.rawclient import RawClient
+from tests.support.recorder import RecordingBackend, Script, plain
+from tests.support.router import RunningRouter
+
+
+@dataclass(slots=True)
+class Live:
+    """A running router and what is needed to talk with it from both sides."""
+
+    router: RunningRouter
+    routes: Routes
+    announcer: Announcer
+    _hosts: "itertools.count[int]"
+
+    def host(self, name: str = "app") -> str:
+        """Return a host name that no other test uses."""
+        return f"{name}-{next(self._hosts)}.test"
+
+    def client(self, **options: Any) -> RawClient:
+        return RawClient(self.router.port, **options)
+
+    def route(self, *backends: RecordingBackend, host: str | None = None, **fields: Any) -> str:
+        """Announce backends under one host, by default a new one, and return it once it is routed."""
+        name = host or self.host()
+        for backend in backends:
+            self.routes.register(name, backend=backend, **fields)
+        return name
+
+
+StartLive = Callable[[Mapping[str, Any]], Live]
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    with Broker() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def start_live(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLive]:
+    """Start a router with a configuration of its own; it is stopped when the session ends."""
+    closers: list[Callable[[], object]] = []
+    # All routers hear all announcements: a name may be used by one of them only.
+    hosts = itertools.count(1)
+
+    def start(config: Mapping[str, Any]) -> Live:
+        directory: Path = tmp_path_factory.mktemp("router")
+        router = RunningRouter(directory, broker.port, config)
+        router.__enter__()
+        closers.append(router.stop)
+        announcer = Announcer(broker.port)
+        closers.append(announcer.close)
+        routes = Routes(announcer, router.port)
+        closers.append(routes.close)
+        return Live(router, routes, announcer, hosts)
+
+    yield start
+    for close in reversed(closers):
+        close()
+
+
+@pytest.fixture(scope="session")
+def shared(start_live: StartLive) -> Live:
+    return start_live({})
+
+
+@pytest.fixture
+def live(shared: Live) -> Iterator[Live]:
+    """The shared router; a test that takes its process or one of its workers down with it fails by name."""
+    worker = shared.router.worker
+    yield shared
+    assert shared.router.process is not None
+    assert shared.router.process.poll() is None, f"control died: {shared.router.story()}"
+    assert shared.router.workers() == [worker], f"the worker died: {shared.router.story()}"
+
+
+@pytest.fixture
+def backend() -> Iterator[RecordingBackend]:
+    """A backend that answers 200 ``ok`` to everything."""
+    with RecordingBackend(plain) as running:
+        yield running
+
+
+@pytest.fixture
+def make_backend() -> Iterator[Callable[[Script], RecordingBackend]]:
+    """Start backends by script; they end with the test."""
+    started: list[RecordingBackend] = []
+
+    def make(script: Script = plain, **options: Any) -> RecordingBackend:
+        started.append(RecordingBackend(script, **options))
+        return started[-1]
+
+    yield make
+    for each in started:
+        each.close()
