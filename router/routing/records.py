@@ -8,7 +8,7 @@ changed is a new record under a new id.
 import msgspec
 
 
-class EndpointRecord(msgspec.Struct, frozen=True, array_like=True):
+class EndpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One instance as it was announced (GOROUTER.md §3.2); immutable, and shared by every route of one message."""
 
     host: str
@@ -34,7 +34,7 @@ class EndpointRecord(msgspec.Struct, frozen=True, array_like=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class PoolOptions(msgspec.Struct, frozen=True, array_like=True):
+class PoolOptions(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the last registration decided for a whole pool (GOROUTER.md §3.4, "Then pool-wide")."""
 
     route_service_url: str = ""
