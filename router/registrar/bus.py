@@ -1,0 +1,242 @@
+"""A NATS connection that is made anew for ever, for those who announce.
+
+Owns connecting, noticing that the connection is gone, and subscribing again; does not own what is published.
+One law: a message handed to a connection that broke is never sent over the next one. What an announcer says is
+true for the moment only, and a register replayed after an unregister would bring a dead route back.
+
+That law is why NATS' own client never reconnects here: it would keep what is pending and send it later. Every
+connection is a client of its own, to one server; when it ends, the next server in turn gets a new one.
+"""
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import urlsplit
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+CONNECT_TIMEOUT_S = 5
+FLUSH_TIMEOUT_S = 5
+"""A server that does not answer a PING for this long is given up and another one tried."""
+PING_INTERVAL_S = 20
+LONGEST_WAIT_S = 2.0
+"""Ceiling of the wait between two rounds through all servers."""
+CLOSE_TIMEOUT_S = 2.0
+
+OnMessage = Callable[[str, bytes], None]
+
+
+class BusUnavailable(Exception):
+    """No NATS server could be connected to within the time given; the text says what each one answered."""
+
+
+class Bus:
+    """One lasting relation to a NATS cluster; lives from `connect` to `close`.
+
+    Args:
+        servers: URLs as `server_problems` accepts them. Servers that the cluster tells of are not added.
+        name: shown by the NATS server's monitoring.
+        tls: context for servers that demand TLS; the server's name is verified as the context says.
+        subjects: subscribed to on every connection, before ``on_up`` is called.
+        on_message: called with subject and payload.
+        on_up: awaited after every connection made, with the server as ``host:port``.
+        on_down: called when a connection was lost, with the reason.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        name: str,
+        subjects: Sequence[str],
+        on_message: OnMessage,
+        on_up: Callable[[str], Awaitable[None]],
+        on_down: Callable[[str], None],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._servers = list(servers)
+        self._name = name
+        self._subjects = subjects
+        self._on_message = on_message
+        self._on_up = on_up
+        self._on_down = on_down
+        self._tls = tls
+        self._client: Client | None = None
+        self._reason = "connection closed"
+        self._lost = asyncio.Event()
+        self._closing = False
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        return self._client is not None and self._client.is_connected
+
+    async def connect(self, timeout_s: float) -> None:
+        """Make the first connection, then keep one up until `close`.
+
+        Raises:
+            BusUnavailable: no server answered within ``timeout_s``.
+        """
+        problems: dict[str, str] = {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connect_somewhere(problems)
+        except TimeoutError:
+            told = [f"{redacted(server)} ({problems.get(server, 'no answer')})" for server in self._servers]
+            raise BusUnavailable(f"no NATS server reachable within {timeout_s:g} s: {', '.join(told)}") from None
+        self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
+
+    async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Hand a message to the connection; without one it is dropped, and `up` is false."""
+        if self._client is None:
+            return
+        try:
+            await self._client.publish(subject, payload, reply=reply)
+        except (nats.errors.Error, OSError) as error:
+            self._lose(_told(error))
+
+    async def flush(self) -> bool:
+        """Wait until the server has taken all that was published. False: the connection broke instead."""
+        client = self._client
+        if client is None:
+            return False
+        loop = asyncio.get_running_loop()
+        # The client answers a flush with its time-out alone, also when the connection is lost meanwhile.
+        flushed = loop.create_task(client.flush(FLUSH_TIMEOUT_S))
+        lost = loop.create_task(self._lost.wait())
+        try:
+            await asyncio.wait([flushed, lost], return_when=asyncio.FIRST_COMPLETED)
+            if flushed.done():
+                flushed.result()
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            self._lose(_told(error))
+        finally:
+            flushed.cancel()
+            lost.cancel()
+        return self._client is client and not self._lost.is_set()
+
+    async def close(self) -> None:
+        """End the relation: no reconnecting any more. What was not flushed may be lost."""
+        self._closing = True
+        if self._keeper is not None:
+            # NATS' client may swallow the cancellation, hence the flag, which then ends the task as well.
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper], timeout=CLOSE_TIMEOUT_S)
+        if self._client is not None:
+            client, self._client = self._client, None
+            await _close(client)
+
+    def _lose(self, reason: str) -> None:
+        self._reason = reason
+        self._lost.set()
+
+    async def _keep_connected(self) -> None:
+        while not self._closing:
+            await self._wait_lost()
+            client, self._client = self._client, None
+            self._on_down(self._reason)
+            if client is not None:
+                await _close(client)
+            await self._connect_somewhere({})
+
+    async def _wait_lost(self) -> None:
+        # The client's own callbacks are not called when it fails while it is flushing, hence the look each second.
+        while self.up and not self._lost.is_set() and not self._closing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), 1.0)
+
+    async def _connect_somewhere(self, problems: dict[str, str]) -> None:
+        wait_s = 0.1
+        while not self._closing:
+            # In turn, and not always from the first: a server that accepts and then fails must not hold us.
+            for _ in range(len(self._servers)):
+                server = self._servers.pop(0)
+                self._servers.append(server)
+                try:
+                    await self._connect_to(server)
+                    return
+                except (nats.errors.Error, OSError, TimeoutError) as error:
+                    problems[server] = _told(error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    async def _connect_to(self, server: str) -> None:
+        client = Client()
+        last: list[Exception] = []
+        try:
+            await self._open(client, server, last)
+        except nats.errors.NoServersError:
+            # That is all the client raises; why, it tells its error callback alone.
+            raise last[-1] if last else OSError("no answer") from None
+        except BaseException:
+            await _close(client)
+            raise
+        self._client = client
+        await self._on_up(redacted(server))
+
+    async def _open(self, client: Client, server: str, errors: list[Exception]) -> None:
+        async def failed(error: Exception) -> None:
+            errors.append(error)
+            del errors[:-1]
+
+        async def closed() -> None:
+            if client is self._client:
+                self._lose(_told(errors[-1]) if errors else "connection closed")
+
+        async def received(message: Msg) -> None:
+            self._on_message(message.subject, message.data)
+
+        self._lost.clear()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await client.connect(
+                [server],
+                name=self._name,
+                error_cb=failed,
+                closed_cb=closed,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                ping_interval=PING_INTERVAL_S,
+                tls=self._tls,
+            )
+            for subject in self._subjects:
+                await client.subscribe(subject, cb=received)
+
+
+async def _close(client: Client) -> None:
+    # A client that failed may fail once more while it closes; the connection is gone in every case.
+    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+        await asyncio.wait_for(client.close(), CLOSE_TIMEOUT_S)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
+def server_problems(server: str) -> list[str]:
+    """Return what is wrong with a NATS URL; nothing if it is ``nats://`` or ``tls://[user:pass@]host[:port]``."""
+    try:
+        parts = urlsplit(server)
+        port = parts.port
+    except ValueError as error:
+        return [f"{server!r} is not a URL: {error}"]
+    if parts.scheme not in ("nats", "tls") or not parts.hostname:
+        return [f"{redacted(server)!r}: a NATS URL looks like nats://127.0.0.1:4222 or tls://user:pass@host:4222"]
+    if port == 0:
+        return [f"{redacted(server)!r}: port 0 cannot be connected to"]
+    if parts.path.strip("/") or parts.query:
+        return [f"{redacted(server)!r}: nothing may follow the port"]
+    return []
+
+
+def redacted(server: str) -> str:
+    """Return the URL without its user name and password, for people and logs."""
+    scheme, separator, rest = server.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else server.rpartition("@")[2]

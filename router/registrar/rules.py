@@ -1,0 +1,92 @@
+"""What an announcement must look like before it is sent: every mistake found at once, in words for people.
+
+Stricter than a router is when it listens: routers accept nearly anything as a uri, and then no request matches it.
+"""
+
+import re
+from collections.abc import Callable
+
+from router.wire.announcement import Announcement
+
+_UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\Z")
+_PROTOCOLS = ("", "http1", "http2")
+_ALGORITHMS = ("", "round-robin", "least-connection", "hash")
+
+
+def announcement_problems(announcement: Announcement) -> list[str]:
+    """Return one sentence for each mistake; nothing if the announcement can be sent."""
+    problems = [problem for uri in announcement.uris for problem in uri_problems(uri)]
+    if not announcement.uris:
+        problems.append("an announcement needs at least one uri")
+    return problems + _address_problems(announcement) + _other_problems(announcement)
+
+
+def uri_problems(uri: str) -> list[str]:
+    """Return what is wrong with a route like ``app.example.com`` or ``*.example.com/api``."""
+    name = f"uri {uri!r}"
+    if not uri:
+        return ["a uri is empty"]
+    if "://" in uri:
+        return [f"{name}: leave out the scheme, a route is HOST or HOST/PATH"]
+    if _UNSAFE.search(uri):
+        return [f"{name}: blanks and control characters are not allowed"]
+    if "?" in uri or "#" in uri:
+        return [f"{name}: a route has neither a query nor a fragment"]
+    host = uri.partition("/")[0]
+    if ":" in host:
+        return [f"{name}: a route has no port; the instance's port goes into `port` or `tls_port`"]
+    return _host_problems(name, host)
+
+
+def _host_problems(name: str, host: str) -> list[str]:
+    if len(host) > 253:
+        return [f"{name}: a host name has at most 253 characters"]
+    labels = host.split(".")
+    if labels[0] == "*" and len(labels) > 1:
+        labels = labels[1:]
+    if not all(_LABEL.match(label) and len(label) <= 63 for label in labels):
+        return [f"{name}: {host!r} is not a host name; `*` may stand for the first label alone"]
+    return []
+
+
+def _address_problems(announcement: Announcement) -> list[str]:
+    problems = []
+    if not announcement.host:
+        problems.append("host is empty: it is the address at which the router reaches the instance")
+    elif _UNSAFE.search(announcement.host) or "/" in announcement.host or not announcement.host.isascii():
+        problems.append(f"host {announcement.host!r} is neither a host name nor an IP address")
+    for name, port in (("port", announcement.port), ("tls_port", announcement.tls_port)):
+        if not 0 <= port <= 65535:
+            problems.append(f"{name} {port} is not between 1 and 65535")
+    if announcement.port == 0 and announcement.tls_port == 0:
+        problems.append("either port or tls_port is needed")
+    return problems
+
+
+def _other_problems(announcement: Announcement) -> list[str]:
+    checks: list[tuple[bool, Callable[[], str]]] = [
+        (
+            announcement.protocol not in _PROTOCOLS,
+            lambda: f"protocol {announcement.protocol!r} is neither http1 nor http2",
+        ),
+        (
+            announcement.options.loadbalancing not in _ALGORITHMS,
+            lambda: (
+                f"loadbalancing {announcement.options.loadbalancing!r} is none of {', '.join(_ALGORITHMS[1:])}"
+            ),
+        ),
+        (
+            announcement.route_service_url != "" and not announcement.route_service_url.startswith("https://"),
+            lambda: f"route_service_url {announcement.route_service_url!r} must begin with https://",
+        ),
+        (
+            announcement.server_cert_domain_san != "" and announcement.tls_port == 0,
+            lambda: "server_cert_domain_san needs a tls_port: without TLS there is no certificate to check",
+        ),
+        (
+            announcement.stale_threshold_in_seconds < 0,
+            lambda: "stale_threshold_in_seconds is below 0",
+        ),
+    ]
+    return [text() for wrong, text in checks if wrong]

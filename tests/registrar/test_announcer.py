@@ -1,0 +1,398 @@
+"""The announcer against a real nats-server, heard by a plain subscriber as a router would hear it."""
+
+import asyncio
+import json
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from router.registrar.announcer import AnnouncementError, Announcer, Observer
+from router.registrar.bus import BusUnavailable
+from router.wire.announcement import Announcement, RouterStart
+from tests.support.broker import Broker
+from tests.support.ports import free_port
+from tests.support.processes import open_sockets
+
+ONE = Announcement(host="10.0.0.7", port=9000, uris=["app.example.com"], app="guid", tags={"component": "x"})
+
+
+class Heard:
+    """Everything said on ``router.*``, in order; speaks as a router too."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.messages: list[tuple[str, dict[str, Any], str]] = []
+        self._news = asyncio.Event()
+
+    async def take(self, message: Msg) -> None:
+        body = json.loads(message.data) if message.data.startswith(b"{") else {}
+        self.messages.append((message.subject.removeprefix("router."), body, message.reply))
+        self._news.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    def bodies(self, subject: str) -> list[dict[str, Any]]:
+        return [body for said, body, _ in self.messages if said == subject]
+
+    async def until_count(self, subject: str, count: int) -> None:
+        await self.until(lambda: len(self.bodies(subject)) >= count)
+
+    async def router_says(self, subject: str, minimum_s: int = 20, prune_s: int = 120) -> None:
+        start = {
+            "id": "0-x",
+            "hosts": ["127.0.0.1"],
+            "minimumRegisterIntervalInSeconds": minimum_s,
+            "pruneThresholdInSeconds": prune_s,
+        }
+        await self.client.publish(subject, json.dumps(start).encode())
+        await self.client.flush()
+
+
+class Recording(Observer):
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.news = asyncio.Event()
+
+    def _tell(self, event: str) -> None:
+        self.events.append(event)
+        self.news.set()
+
+    def connected(self, server: str) -> None:
+        self._tell(f"connected {server}")
+
+    def disconnected(self, reason: str) -> None:
+        self._tell("disconnected")
+
+    def router_heard(self, router: RouterStart, interval_s: float) -> None:
+        self._tell(f"router {router.id} {interval_s:g}")
+
+    def no_router_answered(self) -> None:
+        self._tell("silence")
+
+    async def until(self, event: str, count: int = 1) -> None:
+        async with asyncio.timeout(20):
+            while sum(each.startswith(event) for each in self.events) < count:
+                self.news.clear()
+                await self.news.wait()
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    with Broker() as running:
+        yield running
+
+
+@pytest.fixture
+async def heard(broker: Broker) -> AsyncIterator[Heard]:
+    client = Client()
+    await client.connect(url(broker))
+    listener = Heard(client)
+    await client.subscribe("router.*", cb=listener.take)
+    await client.flush()
+    yield listener
+    await client.close()
+
+
+def url(broker: Broker) -> str:
+    return f"nats://127.0.0.1:{broker.port}"
+
+
+def announcer(broker: Broker, **options: Any) -> Announcer:
+    return Announcer([url(broker)], **{"rng": random.Random(3), **options})
+
+
+async def test_announced_route_is_registered_at_once(broker: Broker, heard: Heard) -> None:
+    async with announcer(broker, wall_clock_ns=lambda: 77) as tested:
+        await tested.announce(ONE)
+        await heard.until_count("register", 1)
+    assert heard.bodies("register")[0] == {
+        "host": "10.0.0.7",
+        "port": 9000,
+        "uris": ["app.example.com"],
+        "app": "guid",
+        "tags": {"component": "x"},
+        "endpoint_updated_at_ns": 77,
+    }
+
+
+async def test_leaving_unregisters_with_the_very_words_of_the_register(broker: Broker, heard: Heard) -> None:
+    async with announcer(broker) as tested:
+        await tested.announce(ONE)
+    await heard.until_count("unregister", 1)
+    assert heard.bodies("unregister") == heard.bodies("register")[:1]
+
+
+async def test_route_is_announced_again_after_the_interval(broker: Broker, heard: Heard) -> None:
+    async with announcer(broker, interval_s=0.02) as tested:
+        await tested.announce(ONE)
+        await heard.until_count("register", 5)
+    assert all(body == heard.bodies("register")[0] for body in heard.bodies("register"))
+
+
+async def test_start_of_a_router_has_everything_announced_at_once(broker: Broker, heard: Heard) -> None:
+    async with announcer(broker, interval_s=3600) as tested:
+        await tested.announce(ONE)
+        await heard.until_count("register", 1)
+        await heard.router_says("router.start")
+        await heard.until_count("register", 2)
+
+
+async def test_greeting_is_sent_and_its_answer_sets_the_interval(broker: Broker, heard: Heard) -> None:
+    seen = Recording()
+    async with announcer(broker, observer=seen) as tested:
+        assert tested.interval_s == 20
+        await heard.until_count("greet", 1)
+        reply = next(reply for said, _, reply in heard.messages if said == "greet")
+        await heard.router_says(reply, minimum_s=7)
+        await seen.until("router")
+        assert tested.interval_s == 7
+    assert seen.events == [f"connected {url(broker)}", "router 0-x 7"]
+
+
+async def test_shorter_interval_of_a_router_holds_for_routes_already_announced(
+    broker: Broker, heard: Heard
+) -> None:
+    async with announcer(broker) as tested:
+        await tested.announce(ONE)
+        await heard.until_count("register", 1)
+        reply = next(reply for said, _, reply in heard.messages if said == "greet")
+        await heard.router_says(reply, minimum_s=0, prune_s=1)
+        await heard.until_count("register", 3)
+
+
+async def test_own_interval_is_kept_whatever_a_router_says(broker: Broker, heard: Heard) -> None:
+    seen = Recording()
+    async with announcer(broker, interval_s=9, observer=seen) as tested:
+        await heard.router_says("router.start", minimum_s=1)
+        await seen.until("router")
+        assert tested.interval_s == 9
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"{", b"[]", b"{}", b'{"id":1}', b"[" * 100_000])
+async def test_nonsense_on_router_start_is_ignored(broker: Broker, heard: Heard, nonsense: bytes) -> None:
+    seen = Recording()
+    async with announcer(broker, observer=seen) as tested:
+        await heard.client.publish("router.start", nonsense)
+        await heard.router_says("router.start", minimum_s=5)
+        await seen.until("router")
+        assert tested.interval_s == 5
+
+
+async def test_withdrawn_route_is_not_announced_again(broker: Broker, heard: Heard) -> None:
+    async with announcer(broker) as tested:
+        first = await tested.announce(ONE)
+        await tested.announce(Announcement(host="10.0.0.8", port=1, uris=["other.example.com"]))
+        await tested.withdraw(first)
+        assert [each.host for each in tested.announced] == ["10.0.0.8"]
+        await heard.router_says("router.start")
+        await heard.until_count("register", 3)
+    assert [body["host"] for body in heard.bodies("register")] == ["10.0.0.7", "10.0.0.8", "10.0.0.8"]
+
+
+async def test_withdrawing_twice_unregisters_once(broker: Broker, heard: Heard) -> None:
+    async with announcer(broker) as tested:
+        first = await tested.announce(ONE)
+        await tested.withdraw(first)
+        await tested.withdraw(first)
+        await tested.announce(ONE)
+        await heard.until_count("register", 2)
+        assert len(heard.bodies("unregister")) == 1
+
+
+async def test_thousands_of_routes_are_announced_and_withdrawn(broker: Broker, heard: Heard) -> None:
+    many = [Announcement(host="10.0.0.7", port=port, uris=[f"a{port}.example.com"]) for port in range(1, 3001)]
+    async with announcer(broker) as tested:
+        await tested.announce_all(many)
+        await heard.until_count("register", len(many))
+    await heard.until_count("unregister", len(many))
+    assert {body["port"] for body in heard.bodies("register")} == set(range(1, 3001))
+    assert {body["port"] for body in heard.bodies("unregister")} == set(range(1, 3001))
+
+
+async def test_one_malformed_route_keeps_all_from_being_announced(broker: Broker, heard: Heard) -> None:
+    async with announcer(broker) as tested:
+        with pytest.raises(AnnouncementError) as caught:
+            await tested.announce_all([ONE, Announcement(host="", port=0, uris=["a b"])])
+        assert len(caught.value.problems) == 3
+        assert tested.announced == []
+        await heard.until_count("greet", 1)
+    assert heard.bodies("register") == []
+
+
+async def test_message_too_large_for_nats_is_refused_before_it_is_sent(broker: Broker) -> None:
+    async with announcer(broker) as tested:
+        uris = [f"a{number}.example.com" for number in range(60_000)]
+        with pytest.raises(AnnouncementError, match="split its uris"):
+            await tested.announce(Announcement(host="10.0.0.7", port=1, uris=uris))
+
+
+class Link:
+    """A relay between the announcer and NATS that can be cut, while others stay connected."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._port = free_port()
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+        self._copies: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self._port}"
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self._port)
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+        await asyncio.gather(*self._copies, return_exceptions=True)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._broker.port)
+        self._writers += [writer, back]
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._copy(source, sink))
+            self._copies.add(task)
+            task.add_done_callback(self._copies.discard)
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while chunk := await source.read(65536):
+            sink.write(chunk)
+        sink.close()
+
+
+@pytest.fixture
+async def link(broker: Broker) -> AsyncIterator[Link]:
+    relay = Link(broker)
+    await relay.mend()
+    yield relay
+    await relay.cut()
+
+
+async def test_everything_is_announced_again_after_nats_was_away(heard: Heard, link: Link) -> None:
+    seen = Recording()
+    async with Announcer([link.url], interval_s=3600, observer=seen) as tested:
+        await tested.announce(ONE)
+        await heard.until_count("register", 1)
+        await link.cut()
+        await seen.until("disconnected")
+        assert not tested.connected
+        await link.mend()
+        await heard.until_count("register", 2)
+        assert tested.connected
+
+
+async def test_route_announced_while_nats_is_away_is_announced_when_it_is_back(heard: Heard, link: Link) -> None:
+    seen = Recording()
+    async with Announcer([link.url], interval_s=3600, observer=seen) as tested:
+        await link.cut()
+        await seen.until("disconnected")
+        await tested.announce(ONE)
+        assert heard.bodies("register") == []
+        await link.mend()
+        await heard.until_count("register", 1)
+
+
+async def test_route_withdrawn_while_nats_is_away_is_unregistered_and_never_registered(
+    heard: Heard, link: Link
+) -> None:
+    seen = Recording()
+    async with Announcer([link.url], observer=seen) as tested:
+        first = await tested.announce(ONE)
+        await heard.until_count("register", 1)
+        await link.cut()
+        await seen.until("disconnected")
+        await tested.withdraw(first)
+        await link.mend()
+        await heard.until_count("unregister", 1)
+        await heard.router_says("router.start")
+        await seen.until("router")
+    assert len(heard.bodies("register")) == 1
+    assert heard.bodies("unregister") == heard.bodies("register")
+
+
+async def test_restarted_nats_server_is_found_again(broker: Broker) -> None:
+    seen = Recording()
+    async with announcer(broker, observer=seen) as tested:
+        broker.kill()
+        await seen.until("disconnected")
+        broker.start()
+        await seen.until("connected", 2)
+        assert tested.connected
+
+
+async def test_flapping_nats_leaves_no_socket_behind(broker: Broker) -> None:
+    seen = Recording()
+    async with announcer(broker, observer=seen) as tested:
+        await tested.announce(ONE)
+        before = open_sockets(os.getpid())
+        for round_ in range(5):
+            broker.kill()
+            await seen.until("disconnected", round_ + 1)
+            broker.start()
+            await seen.until("connected", round_ + 2)
+        assert open_sockets(os.getpid()) == before
+    await asyncio.sleep(0)
+    assert open_sockets(os.getpid()) == before - 1
+
+
+async def test_other_server_is_used_when_one_is_dead(broker: Broker, heard: Heard) -> None:
+    dead = f"nats://127.0.0.1:{free_port()}"
+    async with Announcer([dead, url(broker)]) as tested:
+        await tested.announce(ONE)
+        await heard.until_count("register", 1)
+
+
+async def test_absent_servers_are_named_without_their_passwords() -> None:
+    ports = [free_port(), free_port()]
+    servers = [f"nats://me:secret@127.0.0.1:{port}" for port in ports]
+    with pytest.raises(BusUnavailable) as caught:
+        async with Announcer(servers, connect_timeout_s=0.5):
+            pass
+    text = str(caught.value)
+    assert all(f"nats://127.0.0.1:{port}" in text for port in ports)
+    assert "refused" in text
+    assert "secret" not in text
+
+
+async def test_server_that_says_nothing_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        server = f"nats://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(BusUnavailable, match="no answer"):
+            async with Announcer([server], connect_timeout_s=0.3):
+                pass
+
+
+async def test_silence_of_all_routers_is_told(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.registrar.announcer.GREET_PATIENCE_S", 0.01)
+    seen = Recording()
+    async with announcer(broker, observer=seen):
+        await seen.until("silence")
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["", "127.0.0.1:4222", "http://a:1", "nats://", "nats://a:x", "nats://a:99999", "nats://a:0", "nats://a/b"],
+)
+async def test_malformed_server_is_refused(server: str) -> None:
+    with pytest.raises(AnnouncementError):
+        Announcer([server])
+
+
+async def test_no_server_and_no_interval_are_refused_together() -> None:
+    with pytest.raises(AnnouncementError, match="no NATS server given; the interval"):
+        Announcer([], interval_s=-1)

@@ -1,0 +1,87 @@
+"""Every mistake in an announcement is found, and all of them at once."""
+
+import pytest
+
+from router.registrar.rules import announcement_problems, uri_problems
+from router.wire.announcement import Announcement, PoolSettings
+
+
+def announcement(**changes: object) -> Announcement:
+    return Announcement(**{"host": "10.0.0.7", "port": 9000, "uris": ["app.example.com"], **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "app.example.com",
+        "APP.example.com",
+        "app.example.com/api/v1",
+        "*.example.com",
+        "*.example.com/x",
+        "localhost",
+        "a_b.example.com",
+        "xn--bcher-kva.example",
+        "app.example.com/a%20b",
+    ],
+)
+def test_good_uri_has_no_problem(uri: str) -> None:
+    assert uri_problems(uri) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("", "empty"),
+        ("https://app.example.com", "leave out the scheme"),
+        ("app.example.com:8080", "no port"),
+        ("[::1]", "no port"),
+        ("app.example.com/a b", "blanks"),
+        ("app.example.com\r\n", "control characters"),
+        ("app.example.com?x=1", "query"),
+        ("app.example.com#x", "fragment"),
+        ("/path", "is not a host name"),
+        ("app..example.com", "is not a host name"),
+        ("*", "first label alone"),
+        ("a.*.example.com", "first label alone"),
+        ("*a.example.com", "first label alone"),
+        ("-a.example.com", "is not a host name"),
+        ("x" * 64 + ".example.com", "is not a host name"),
+        (".".join(["a" * 60] * 5), "at most 253"),
+    ],
+)
+def test_bad_uri_is_told(uri: str, told: str) -> None:
+    (problem,) = uri_problems(uri)
+    assert told in problem
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "fd00::1", "instance.internal", "c-1"])
+def test_good_host_has_no_problem(host: str) -> None:
+    assert announcement_problems(announcement(host=host)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"uris": []}, "at least one uri"),
+        ({"host": ""}, "host is empty"),
+        ({"host": "a b"}, "neither a host name nor an IP address"),
+        ({"host": "http://a"}, "neither a host name nor an IP address"),
+        ({"port": 0}, "either port or tls_port"),
+        ({"port": 65536}, "port 65536"),
+        ({"port": -1}, "port -1"),
+        ({"tls_port": 70000}, "tls_port 70000"),
+        ({"protocol": "h2"}, "neither http1 nor http2"),
+        ({"options": PoolSettings(loadbalancing="fair")}, "'fair' is none of round-robin"),
+        ({"route_service_url": "http://x"}, "must begin with https://"),
+        ({"server_cert_domain_san": "x"}, "needs a tls_port"),
+        ({"stale_threshold_in_seconds": -1}, "below 0"),
+    ],
+)
+def test_bad_field_is_told(changes: dict[str, object], told: str) -> None:
+    (problem,) = announcement_problems(announcement(**changes))
+    assert told in problem
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    problems = announcement_problems(announcement(uris=["", "a b"], host="", port=0, protocol="x"))
+    assert len(problems) == 5
