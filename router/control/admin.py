@@ -1,0 +1,133 @@
+"""The status listeners: ``/health`` for load balancers, ``/routes`` for operators.
+
+Owns their sockets and answers; does not own the health state nor the table. One law: they answer from before the
+traffic listeners open until after the last request of a drain has ended.
+
+Paths, statuses, bodies and headers are Gorouter's.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from router.control.health import Health
+from router.control.listeners import ListenError, describe_bind_error
+
+ALIVE_PATH = "/is-process-alive-do-not-use-for-loadbalancing"
+IDLE_S = 10.0
+"""A connection that sends nothing for this long is closed; Gorouter's read time-out."""
+
+
+class Admin:
+    """The status listeners of this router; lives until control exits."""
+
+    def __init__(self) -> None:
+        self._runners: list[web.ServerRunner] = []
+
+    async def open_health(self, health: Health, port: int, *, key: str, tls: ssl.SSLContext | None = None) -> int:
+        """Serve health checks on all IPv4 interfaces. Returns the port; raises `ListenError` naming ``key``."""
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            return health_answer(request.path, health)
+
+        return await self._open(
+            web.Server(answer, access_log=None, keepalive_timeout=IDLE_S), "0.0.0.0", port, key, tls
+        )
+
+    async def open_routes(
+        self,
+        document: Callable[[], Iterable[bytes]],
+        credentials: Callable[[], tuple[str, str]],
+        port: int,
+        *,
+        key: str,
+    ) -> int:
+        """Serve the route table on 127.0.0.1. Returns the port; raises `ListenError` naming ``key``.
+
+        Args:
+            document: returns the JSON text in pieces, made as they are asked for.
+            credentials: returns user and password that are asked for at present.
+        """
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            # Gorouter knows no credentials for the health paths, and nothing behind them on this port.
+            if request.path in ("/health", "/healthz"):
+                return not_found()
+            if not is_authorized(request.headers.get("Authorization", ""), credentials()):
+                return web.Response(status=401, text="401 Unauthorized\n", headers={"WWW-Authenticate": "Basic"})
+            if request.path != "/routes":
+                return not_found()
+            return await _stream(request, document())
+
+        server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_S)
+        return await self._open(server, "127.0.0.1", port, key, None)
+
+    async def close(self) -> None:
+        """Close the listeners and whatever connection is left."""
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+
+    async def _open(
+        self, server: web.Server, address: str, port: int, key: str, tls: ssl.SSLContext | None
+    ) -> int:
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((address, port))
+            listening.listen(128)
+        except OSError as error:
+            listening.close()
+            raise ListenError(describe_bind_error(key, address, port, error)) from error
+        runner = web.ServerRunner(server, shutdown_timeout=0.2)
+        await runner.setup()
+        self._runners.append(runner)
+        await web.SockSite(runner, listening, ssl_context=tls).start()
+        return int(listening.getsockname()[1])
+
+
+def health_answer(path: str, health: Health) -> web.Response:
+    """Return what a health check gets, any method."""
+    if path == ALIVE_PATH:
+        return web.Response(text="ok\n")
+    if path != "/health":
+        return not_found()
+    headers = {"Cache-Control": "private, max-age=0", "Expires": "0"}
+    if health.healthy:
+        return web.Response(text="ok\n", headers=headers)
+    return web.Response(status=503, headers=headers)
+
+
+def not_found() -> web.Response:
+    return web.Response(status=404, text="404 page not found\n")
+
+
+def is_authorized(header: str, credentials: tuple[str, str]) -> bool:
+    """Check an Authorization header for basic authentication (RFC 7617). The scheme's case matters here."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme != "Basic":
+        return False
+    try:
+        given = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        return False
+    return hmac.compare_digest(given, ":".join(credentials).encode())
+
+
+async def _stream(request: web.BaseRequest, pieces: Iterable[bytes]) -> web.StreamResponse:
+    """Send the pieces as they are made, so that a large table neither piles up here nor stalls this process."""
+    response = web.StreamResponse(headers=CIMultiDict({"Content-Type": "application/json"}))
+    response.force_close()
+    await response.prepare(request)
+    for piece in pieces:
+        await response.write(piece)
+        await asyncio.sleep(0)
+    await response.write_eof()
+    return response
