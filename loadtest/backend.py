@@ -12,6 +12,7 @@ anything else             a small fixed text
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -39,8 +40,7 @@ class Instance(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._writable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
