@@ -130,7 +130,7 @@ class _Composer:
         root = None
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
-                root = self._node(next(self._events), 0)
+                root = self._node(next(self._events), 0, "")
                 break
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
@@ -138,7 +138,7 @@ class _Composer:
                 break
         return root
 
-    def _node(self, event: yaml.Event, depth: int) -> Node:
+    def _node(self, event: yaml.Event, depth: int, path: str) -> Node:
         if depth > MAX_DEPTH:
             raise DocumentError(f"nested deeper than {MAX_DEPTH} levels", _line(event))
         if isinstance(event, yaml.AliasEvent):
@@ -147,50 +147,52 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             node = _scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
-            node = self._sequence(event, depth)
+            node = self._sequence(event, depth + 1, path)
         else:
-            node = self._mapping(event, depth)
+            node = self._mapping(event, depth + 1, path)
         # Only now, so that a node which contains itself cannot be written.
         if anchor := getattr(event, "anchor", None):
             self._anchors[anchor] = node
         return node
 
     def _aliased(self, event: yaml.AliasEvent) -> Node:
-        node = self._anchors.get(event.anchor)
+        node = self._anchors.get(event.anchor or "")
         if node is None:
             raise DocumentError(f"unknown anchor '{event.anchor}' referenced", _line(event))
         return node
 
-    def _sequence(self, start: yaml.Event, depth: int) -> Sequence:
-        items = []
+    def _sequence(self, start: yaml.Event, depth: int, path: str) -> Sequence:
+        items: list[Node] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            items.append(self._node(event, depth + 1))
+            items.append(self._node(event, depth, f"{path}[{len(items)}]"))
         return Sequence(items, _line(start))
 
-    def _mapping(self, start: yaml.Event, depth: int) -> Mapping:
+    def _mapping(self, start: yaml.Event, depth: int, path: str) -> Mapping:
         entries: dict[str, Entry] = {}
         merges: list[Entry] = []
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            key, line = self._node(event, depth + 1), _line(event)
-            entry = Entry(line, self._node(next(self._events), depth + 1))
+            key, line = self._node(event, depth, path), _line(event)
+            name = key.text if isinstance(key, Scalar) else "?"
+            key_path = f"{path}.{name}" if path else name
+            entry = Entry(line, self._node(next(self._events), depth, key_path))
             if not isinstance(key, Scalar):
-                self._error(Problem("a mapping key must be a plain name", line=line))
-            elif key.text == "<<" and key.plain:
+                self._error(Problem("a mapping key must be a plain name", path, line))
+            elif name == "<<" and key.plain:
                 merges.append(entry)
-            elif key.text in entries:
-                first = entries[key.text].line
-                self._error(Problem(f'mapping key "{key.text}" already defined at line {first}', key.text, line))
+            elif name in entries:
+                first = entries[name].line
+                self._error(Problem(f'mapping key "{name}" already defined at line {first}', key_path, line))
             else:
-                entries[key.text] = entry
+                entries[name] = entry
         for merge in merges:
-            self._merge(entries, merge)
+            self._merge(entries, merge, path)
         return Mapping(entries, _line(start))
 
-    def _merge(self, entries: dict[str, Entry], merge: Entry) -> None:
+    def _merge(self, entries: dict[str, Entry], merge: Entry, path: str) -> None:
         sources = merge.node.items if isinstance(merge.node, Sequence) else [merge.node]
         for source in sources:
             if not isinstance(source, Mapping):
-                self._error(Problem("map merge requires map or sequence of maps as the value", "<<", merge.line))
+                self._error(Problem("map merge requires map or sequence of maps as the value", path, merge.line))
                 return
             self._merged += len(source.entries)
             if self._merged > MAX_MERGED_ENTRIES:
@@ -205,4 +207,5 @@ def _scalar(event: yaml.ScalarEvent) -> Scalar:
 
 
 def _line(event: yaml.Event) -> int:
-    return int(event.start_mark.line) + 1
+    assert event.start_mark is not None
+    return event.start_mark.line + 1

@@ -13,6 +13,9 @@ INT64_MAX = 2**63 - 1
 Duration = Annotated[float, Meta(ge=0, extra={"go": "time.Duration"})]
 """Seconds. In the file a Go duration string: ``30s``, ``1m30s``, ``500ms``."""
 
+SignedDuration = Annotated[float, Meta(extra={"go": "time.Duration"})]
+"""Seconds, where a rule of its own refuses what is below 0."""
+
 Port = Annotated[int, Meta(ge=0, le=65535, extra={"go": "uint16"})]
 """A TCP port."""
 

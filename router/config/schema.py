@@ -10,7 +10,7 @@ Durations are seconds. PEM values are inline text. Which keys already have an ef
 from msgspec import Struct, field
 from msgspec.structs import force_setattr
 
-from router.config.kinds import Ciphers, Count, Duration, Integer, Port
+from router.config.kinds import Ciphers, Count, Duration, Integer, Port, SignedDuration
 from router.config.sections import (
     AccessLog,
     Backends,
@@ -235,7 +235,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """Health and route table listeners."""
     healthcheck_user_agent: str = "HTTP-Monitor/1.1"
     """A request with exactly this User-Agent gets the health answer on a traffic port."""
-    load_balancer_healthy_threshold: Duration = 0.0
+    load_balancer_healthy_threshold: SignedDuration = 0.0
     """Read by the deployment's scripts, has no effect here."""
     healthcheck_poll_interval: Duration = 10.0
     """Has no effect."""

@@ -1,0 +1,45 @@
+"""``router check``: tells a person everything about a configuration file."""
+
+from pathlib import Path
+
+import click
+
+from router.config.load import Examined, examine
+from router.config.problems import Problem
+
+
+def check(path: Path) -> int:
+    """Print every finding about a file, one a line as ``FILE:LINE: key.path: message``, and a verdict.
+
+    Returns:
+        The exit status: 0 if the router would start with this file, 1 if not.
+    """
+    found = examine(path)
+    for title, colour, problems in _chapters(found):
+        if problems:
+            click.secho(title, fg=colour, bold=True)
+            for problem in problems:
+                click.echo(f"  {problem.located(path)}")
+            click.echo()
+    click.echo(_verdict(path, found))
+    return 1 if found.errors else 0
+
+
+def _chapters(found: Examined) -> list[tuple[str, str, list[Problem]]]:
+    return [
+        ("Errors", "red", found.errors),
+        ("Warnings", "yellow", found.warnings),
+        ("Unknown keys", "yellow", found.unknown),
+        ("Accepted, not yet in effect", "cyan", found.not_in_effect),
+        ("Accepted, without effect", "cyan", found.no_effect),
+    ]
+
+
+def _verdict(path: Path, found: Examined) -> str:
+    count = len(found.errors)
+    if count:
+        return f"{path}: {count} {'error' if count == 1 else 'errors'}; the router will not start with this file"
+    remarks = len(found.warnings) + len(found.unknown)
+    if remarks:
+        return f"{path}: valid, with {remarks} {'remark' if remarks == 1 else 'remarks'}"
+    return f"{path}: valid"

@@ -1,0 +1,124 @@
+"""A configuration file to a `Config`: read, parse, build, check; everything wrong with it is told at once.
+
+Owns the order of the steps; does not own any of them. One law: either there is a `Config` in which every rule
+holds, or there is a `ConfigError` with every reason why not.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from router.config import ciphers, effects, rules, rules_tls
+from router.config.build import Built, build
+from router.config.document import DocumentError, Node, decode, parse_document
+from router.config.findings import Findings
+from router.config.problems import ConfigError, Problem
+from router.config.schema import Config
+
+__all__ = ["ConfigError", "Examined", "Loaded", "examine", "load"]
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration fit for use, and what its author should know about it."""
+
+    config: Config = field(default_factory=Config)
+    not_in_effect: list[str] = field(default_factory=list)
+    """Key paths that are accepted, but have no effect in this version yet."""
+    warnings: list[str] = field(default_factory=list)
+    """Sentences, key path and line included."""
+
+
+@dataclass(slots=True)
+class Examined:
+    """All that can be said about a file; ``config`` may be used only if there are no ``errors``."""
+
+    config: Config = field(default_factory=Config)
+    errors: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    unknown: list[Problem] = field(default_factory=list)
+    """Keys that nobody reads, with the name that may have been meant."""
+    not_in_effect: list[Problem] = field(default_factory=list)
+    no_effect: list[Problem] = field(default_factory=list)
+
+
+def load(path: Path | None) -> Loaded:
+    """Load a configuration file; None stands for an empty one, with which every default applies.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or breaks rules; it holds all problems.
+    """
+    if path is None:
+        return Loaded()
+    found = examine(path)
+    if found.errors:
+        raise ConfigError(path, found.errors)
+    pending = [problem.key for problem in found.not_in_effect]
+    return Loaded(found.config, pending, [str(warning) for warning in found.warnings])
+
+
+def examine(path: Path) -> Examined:
+    """Read a file and apply every rule to it; never raises for what is in the file, or for its absence."""
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    try:
+        root = parse_document(decode(_read(path)), errors.append, warnings.append)
+    except DocumentError as error:
+        # Nothing further is known, but what was found on the way to the mistake still counts.
+        return Examined(errors=[*errors, error.problem], warnings=warnings)
+    if root is None:
+        warnings.append(Problem("the file holds no settings; every default applies"))
+    return _judge(root, errors, warnings)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise DocumentError(f"cannot read the file: {error.strerror or error}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise DocumentError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    return raw
+
+
+def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem]) -> Examined:
+    built = build(root)
+    findings = Findings(built)
+    rules.check(built.config, built.given, findings)
+    rules_tls.check(built.config, findings)
+    return Examined(
+        config=replace(built.config, cipher_suites=ciphers.resolve(built.config.cipher_suites).usable),
+        errors=_in_file_order([*errors, *findings.errors]),
+        warnings=_in_file_order([*warnings, *findings.warnings]),
+        unknown=[_unknown(built, key) for key in built.unknown if key not in effects.UNREAD],
+        not_in_effect=[
+            Problem("accepted, not yet in effect", key, built.lines[key])
+            for key in effects.not_in_effect(built.given, built.defaults)
+        ],
+        no_effect=_idle(built),
+    )
+
+
+def _idle(built: Built) -> list[Problem]:
+    """Name settings that do nothing, unless they hold their default; unread keys are named in any case."""
+    return [
+        Problem(f"no effect: {reason}", key, built.lines[key])
+        for key, reason in effects.NO_EFFECT.items()
+        if key in built.lines and (key in effects.UNREAD or built.given.get(key) != built.defaults.get(key))
+    ]
+
+
+def _unknown(built: Built, key: str) -> Problem:
+    name = key.rpartition(".")[2]
+    close = difflib.get_close_matches(name, built.unknown[key], n=1, cutoff=0.75)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return Problem(f"unknown key, ignored{meant}", key, built.lines[key])
+
+
+def _in_file_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: problem.line or 0)

@@ -1,0 +1,233 @@
+"""The rules that settings must obey, one by one and together, except for TLS (`rules_tls`).
+
+Wherever Gorouter has a text for a mistake, it is used as it is, since operators search for it. A rule never stops
+another: each looks at the whole `Config` and says all it has to say.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from router.config.durations import format_duration
+from router.config.findings import Findings
+from router.config.schema import MAX_REQUEST_HEADER_BYTES, Config
+from router.config.sections import ATTEMPT_FIELDS, StatusTls
+
+LOG_LEVELS = ("debug", "info", "warn", "error", "dpanic", "panic", "fatal")
+ACCESS_LOG_FIELDS = (*ATTEMPT_FIELDS, "local_address")
+TABLE_SIZES = ("XS", "S", "M", "L", "XL")
+XFCC_FORMATS = ("raw", "envoy")
+SYSLOG_NETWORKS = ("udp", "tcp")
+MAX_WORKERS = 1024
+
+_FORWARDED_CERT_MODES = ("always_forward", "forward", "sanitize_set")
+_CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "balancing_algorithm": ("Invalid load balancing algorithm", ("round-robin", "least-connection")),
+    "balancing_algorithm_az_preference": (
+        "Invalid load balancing AZ preference",
+        ("none", "locally-optimistic"),
+    ),
+    "routing_table_sharding_mode": ("Invalid sharding mode:", ("all", "segments", "shared-and-segments")),
+    "forwarded_client_cert": ("Invalid forwarded client cert mode:", _FORWARDED_CERT_MODES),
+    "logging.redact_query_params": ("Invalid query param redaction mode:", ("none", "all", "hash")),
+}
+
+_HAIRPIN_HOST = re.compile(r"(\*\.)?[a-z\d-]+(\.[a-z\d-]+)+", re.IGNORECASE | re.ASCII)
+_DOMAIN_NAME = re.compile(r"(\*\.)?[a-z\d_-]+(\.[a-z\d_-]+)*", re.IGNORECASE | re.ASCII)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token, RFC 9110 section 5.6.2."""
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
+def check(config: Config, raw: dict[str, Any], findings: Findings) -> None:
+    """Apply every rule of this module.
+
+    Args:
+        raw: the settings as written, by key path, for rules about values that a `Config` no longer shows.
+    """
+    for rule in _RULES:
+        rule(config, findings)
+    _note_adjustments(config, raw, findings)
+
+
+def _choices(config: Config, findings: Findings) -> None:
+    for key, (text, allowed) in _CHOICES.items():
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        if value not in allowed:
+            findings.error(key, f"{text} {value}. Allowed values are [{' '.join(allowed)}]")
+
+
+def _sharding(config: Config, findings: Findings) -> None:
+    if config.routing_table_sharding_mode == "segments" and not config.isolation_segments:
+        text = "Expected isolation segments; routing table sharding mode set to segments and none provided."
+        findings.error("isolation_segments", text, "routing_table_sharding_mode")
+
+
+def _hash_table_size(config: Config, findings: Findings) -> None:
+    size = config.hash_based_routing.lookup_table_size
+    if size and size not in TABLE_SIZES:
+        text = f"Invalid lookup table size {size}. Allowed values are [{' '.join(TABLE_SIZES)}]"
+        findings.error("hash_based_routing.lookup_table_size", text)
+
+
+def _listeners(config: Config, findings: Findings) -> None:
+    if config.disable_http and not config.enable_ssl:
+        text = "neither http nor https listener is enabled: router.enable_ssl: false, router.disable_http: true"
+        findings.error("disable_http", text, "enable_ssl")
+    if config.listen_address:
+        try:
+            ipaddress.ip_address(config.listen_address)
+        except ValueError:
+            findings.error("listen_address", f"not an IP address: {config.listen_address}")
+
+
+def _health_listeners(config: Config, findings: Findings) -> None:
+    status = config.status
+    if not status.enable_nontls_health_checks and status.tls == StatusTls():
+        text = "Neither TLS nor non-TLS health endpoints are enabled. Refusing to start gorouter."
+        findings.error("status.enable_nontls_health_checks", text, "status.tls")
+
+
+def _ports(config: Config, findings: Findings) -> None:
+    # The traffic sockets are shared between processes by SO_REUSEPORT, so binding twice would not fail.
+    taken: dict[int, str] = {}
+    for key, port in _ports_in_use(config):
+        if port and port in taken:
+            findings.error(key, f"port {port} is already used by {taken[port]}", taken[port])
+        taken.setdefault(port, key)
+
+
+def _ports_in_use(config: Config) -> Iterator[tuple[str, int]]:
+    if not config.disable_http:
+        yield "port", config.port
+    if config.enable_ssl:
+        yield "ssl_port", config.ssl_port
+    if config.status.enable_nontls_health_checks:
+        yield "status.port", config.status.port
+    if config.status.tls != StatusTls():
+        yield "status.tls.port", config.status.tls.port
+    yield "status.routes.port", config.status.routes.port
+    if config.prometheus.enabled:
+        yield "prometheus.port", config.prometheus.port
+    if config.route_services_secret:
+        yield "route_services_internal_server_port", config.route_services_internal_server_port
+
+
+def _nats_hosts(config: Config, findings: Findings) -> None:
+    if not config.nats.hosts:
+        findings.error("nats.hosts", "at least one NATS server is needed")
+    for index, host in enumerate(config.nats.hosts):
+        if not host.hostname or re.search(r"[\s/@]", host.hostname):
+            findings.error(f"nats.hosts[{index}].hostname", f"not a host name: {host.hostname!r}")
+        if not host.port:
+            findings.error(f"nats.hosts[{index}].port", "the port of a NATS server must not be 0")
+
+
+def _workers(config: Config, findings: Findings) -> None:
+    if config.workers > MAX_WORKERS:
+        key = "workers" if config.workers != config.go_max_procs else "go_max_procs"
+        findings.error(key, f"more than {MAX_WORKERS} workers: {config.workers}")
+
+
+def _healthy_threshold(config: Config, findings: Findings) -> None:
+    threshold = config.load_balancer_healthy_threshold
+    if threshold < 0:
+        text = f"Invalid load balancer healthy threshold: {format_duration(threshold)}"
+        findings.error("load_balancer_healthy_threshold", text)
+
+
+def _logging(config: Config, findings: Findings) -> None:
+    level = config.logging.level
+    if level.lower() not in LOG_LEVELS:
+        text = f"Invalid log level {level}. Allowed values are [{' '.join(LOG_LEVELS)}]"
+        findings.error("logging.level", text)
+    for name in config.logging.extra_access_log_fields:
+        if name not in ACCESS_LOG_FIELDS:
+            text = f"unknown field {name!r} is ignored; known are {', '.join(ACCESS_LOG_FIELDS)}"
+            findings.warn("logging.extra_access_log_fields", text)
+    network = config.logging.syslog_network
+    if config.access_log.enable_streaming and network not in SYSLOG_NETWORKS:
+        text = f"unknown network {network}. Allowed values are [{' '.join(SYSLOG_NETWORKS)}]"
+        findings.error("logging.syslog_network", text, "access_log.enable_streaming")
+
+
+def _route_services(config: Config, findings: Findings) -> None:
+    for index, host in enumerate(config.route_services_hairpinning_allowlist):
+        if not _HAIRPIN_HOST.fullmatch(host):
+            key = f"route_services_hairpinning_allowlist[{index}]"
+            findings.error(key, f"Invalid route service hairpinning allowlist entry: {host}")
+    for index, network in enumerate(config.route_services.egress_blocklist):
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            findings.error(f"route_services.egress_blocklist[{index}]", f"invalid CIDR address: {network}")
+
+
+def _rewriting(config: Config, findings: Findings) -> None:
+    responses = config.http_rewrite.responses
+    prefix = "http_rewrite.responses"
+    for index, added in enumerate(responses.add_headers_if_not_present):
+        key = f"{prefix}.add_headers_if_not_present[{index}]"
+        _header_name(added.name, f"{key}.name", findings)
+        if not _HEADER_VALUE.fullmatch(added.value):
+            findings.error(f"{key}.value", "a header value must not hold line breaks or control characters")
+    for index, removed in enumerate(responses.remove_headers):
+        _header_name(removed.name, f"{prefix}.remove_headers[{index}].name", findings)
+
+
+def _header_name(name: str, key: str, findings: Findings) -> None:
+    if not _HEADER_NAME.fullmatch(name):
+        findings.error(key, f"not a header name: {name!r}")
+
+
+def _domains(config: Config, findings: Findings) -> None:
+    seen: set[str] = set()
+    for index, domain in enumerate(config.domains):
+        key = f"domains[{index}]"
+        if not _DOMAIN_NAME.fullmatch(domain.name):
+            findings.error(f"{key}.name", f"not a domain name: {domain.name!r}")
+        elif domain.name.lower() in seen:
+            findings.error(f"{key}.name", f"domain {domain.name} is listed twice")
+        seen.add(domain.name.lower())
+        if domain.forwarded_client_cert not in _FORWARDED_CERT_MODES:
+            text, allowed = _CHOICES["forwarded_client_cert"]
+            mode = domain.forwarded_client_cert
+            findings.error(
+                f"{key}.forwarded_client_cert", f"{text} {mode}. Allowed values are [{' '.join(allowed)}]"
+            )
+        if domain.xfcc_format not in XFCC_FORMATS:
+            text = f"Invalid xfcc format: {domain.xfcc_format}. Allowed values are [{' '.join(XFCC_FORMATS)}]"
+            findings.error(f"{key}.xfcc_format", text)
+
+
+def _note_adjustments(config: Config, raw: dict[str, Any], findings: Findings) -> None:
+    header_bytes = raw.get("max_request_header_bytes", 0)
+    if header_bytes > MAX_REQUEST_HEADER_BYTES:
+        text = f"{header_bytes} is more than can be; {MAX_REQUEST_HEADER_BYTES} (1 MiB) is used"
+        findings.warn("max_request_header_bytes", text)
+    threshold = raw.get("droplet_stale_threshold", config.droplet_stale_threshold)
+    if threshold < config.droplet_stale_threshold:
+        text = f"raised to start_response_delay_interval, {format_duration(config.droplet_stale_threshold)}"
+        findings.warn("droplet_stale_threshold", text, "start_response_delay_interval")
+    if raw.get("route_services.max_attempts") == 0:
+        findings.warn("route_services.max_attempts", "0 is taken as 1; in Gorouter it fails every request")
+
+
+_RULES: tuple[Callable[[Config, Findings], None], ...] = (
+    _choices,
+    _sharding,
+    _hash_table_size,
+    _listeners,
+    _health_listeners,
+    _ports,
+    _nats_hosts,
+    _workers,
+    _healthy_threshold,
+    _logging,
+    _route_services,
+    _rewriting,
+    _domains,
+)
