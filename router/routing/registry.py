@@ -183,15 +183,15 @@ class Registry:
             self._forgotten = []
         return changes
 
-    def snapshot(self, changes_per_chunk: int = 2000) -> Iterator[list[Change]]:
-        """Return the table as it is now, as changes to an empty one, in chunks made as they are asked for.
+    def snapshot(self, chunk: int = 2000) -> Iterator[list[Change]]:
+        """Return the table as it is now, as changes to an empty one, in lists of at most ``chunk``.
 
-        What happens to the table meanwhile is not in the later chunks; it comes with `take_changes`.
+        The lists are made as they are asked for; what happens to the table meanwhile comes with `take_changes`.
         Raises `RuntimeError` if there are changes that were not taken: they would be told twice.
         """
         if self._changes:
             raise RuntimeError("take_changes() must come before snapshot()")
-        return TableSnapshot(self._pools.values()).chunks(changes_per_chunk)
+        return TableSnapshot(self._pools.values()).chunks(chunk)
 
     def routes_json(self, routes_per_chunk: int = 500) -> Iterator[bytes]:
         """Return the ``/routes`` document in pieces; routes that go meanwhile are left out of later pieces."""

@@ -26,21 +26,20 @@ class TableSnapshot:
             membership.endpoint for pool in self._pools for membership in pool.members.values()
         ]
 
-    def chunks(self, changes_per_chunk: int) -> Iterator[list[Change]]:
-        """Yield the changes in order, a chunk at a time, each of about this length."""
+    def chunks(self, length: int) -> Iterator[list[Change]]:
+        """Yield the changes in order, no more than ``length`` at a time."""
+        changes = self._changes()
+        while chunk := list(islice(changes, length)):
+            yield chunk
+
+    def _changes(self) -> Iterator[Change]:
         defined: set[int] = set()
-        chunk: list[Change] = []
         endpoints = iter(self._endpoints)
         for pool, options, size in zip(self._pools, self._options, self._sizes, strict=True):
             if size == 0:
-                chunk.append(PutEmptyPool(pool.key, pool.context_path, options))
+                yield PutEmptyPool(pool.key, pool.context_path, options)
             for endpoint in islice(endpoints, size):
                 if endpoint.id not in defined:
                     defined.add(endpoint.id)
-                    chunk.append(DefineEndpoint(endpoint.id, endpoint.record))
-                chunk.append(PutEndpoint(pool.key, pool.context_path, endpoint.id, 0, options))
-            if len(chunk) >= changes_per_chunk:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+                    yield DefineEndpoint(endpoint.id, endpoint.record)
+                yield PutEndpoint(pool.key, pool.context_path, endpoint.id, 0, options)

@@ -65,6 +65,11 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     route_policy_scope: str = ""
     route_policy_sources: str = ""
 
+    @property
+    def address(self) -> str:
+        """``host:port``, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 _Text = str | None
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)] | None

@@ -1,0 +1,98 @@
+"""Makes the registry control works with: its rules from the configuration, its events into the component log.
+
+Owns message and field names of the log lines, which are Gorouter's because operators' dashboards look for them;
+does not own what the events mean.
+"""
+
+from typing import Any
+
+from router.config.schema import Config
+from router.log import DEBUG, Logger
+from router.routing.observer import RegistryObserver
+from router.routing.registrations import Membership, RegistryRules
+from router.routing.registry import Registry
+from router.wire.registration import Registration
+
+
+def make_registry(config: Config, logger: Logger) -> Registry:
+    """Return an empty registry under the rules of the configuration, logging as component ``registry``."""
+    return Registry(registry_rules(config), RegistryLog(logger.child("registry")))
+
+
+def registry_rules(config: Config) -> RegistryRules:
+    """Return what the configuration says about the table."""
+    return RegistryRules(
+        stale_threshold_s=config.droplet_stale_threshold,
+        sharding_mode=config.routing_table_sharding_mode,
+        isolation_segments=frozenset(config.isolation_segments),
+        empty_pool_503=config.empty_pool_response_code_503,
+        empty_pool_timeout_s=config.empty_pool_timeout,
+        suspend_pruning=config.suspend_pruning_if_nats_unavailable,
+        http2=config.enable_http2,
+    )
+
+
+class RegistryLog(RegistryObserver):
+    """Writes a line for each event."""
+
+    def __init__(self, logger: Logger) -> None:
+        self._logger = logger
+
+    def route_registered(self, key: str) -> None:
+        self._logger.info("route-registered", uri=key)
+
+    def endpoint_registered(self, key: str, membership: Membership) -> None:
+        self._logger.info("endpoint-registered", **_endpoint_fields(key, membership))
+
+    def endpoint_updated(self, key: str, membership: Membership) -> None:
+        if self._logger.level <= DEBUG:
+            self._logger.debug("endpoint-registered", **_endpoint_fields(key, membership))
+
+    def registration_ignored(self, key: str, address: str, reason: str) -> None:
+        self._logger.debug("endpoint-not-registered", uri=key, backend=address, reason=reason)
+
+    def algorithm_unknown(self, key: str, algorithm: str) -> None:
+        self._logger.error(
+            "invalid-pool-load-balancing-algorithm", uri=key, poolLBAlgorithm=algorithm, reason="unknown algorithm"
+        )
+
+    def endpoint_unregistered(self, key: str, membership: Membership) -> None:
+        self._logger.info("endpoint-unregistered", **_endpoint_fields(key, membership))
+
+    def endpoint_not_unregistered(self, key: str, registration: Registration, reason: str) -> None:
+        self._logger.info(
+            "endpoint-not-unregistered",
+            uri=key,
+            backend=registration.address,
+            application_id=registration.app,
+            instance_id=registration.instance_id,
+            reason=reason,
+        )
+
+    def route_unregistered(self, key: str) -> None:
+        self._logger.info("route-unregistered", uri=key)
+
+    def route_pruned(self, key: str, addresses: list[str], segment: str) -> None:
+        self._logger.info("pruned-route", uri=key, endpoints=addresses, isolation_segment=segment or "-")
+
+    def failed_endpoint_pruned(self, key: str, membership: Membership) -> None:
+        self._logger.info("prune-failed-endpoint", **_endpoint_fields(key, membership))
+
+    def prune_suspended(self) -> None:
+        self._logger.info("prune-suspended")
+
+
+def _endpoint_fields(key: str, membership: Membership) -> dict[str, Any]:
+    record = membership.endpoint.record
+    return {
+        "uri": key,
+        "route_service_url": membership.options.route_service_url,
+        "backend": record.address,
+        "application_id": record.app,
+        "instance_id": record.instance_id,
+        "server_cert_domain_san": record.san,
+        "protocol": record.protocol,
+        "modification_tag": {"guid": membership.tag.guid, "index": membership.tag.index},
+        "isolation_segment": record.isolation_segment or "-",
+        "isTLS": record.tls,
+    }

@@ -1,0 +1,86 @@
+"""A real nats-server for tests, with or without a user and TLS."""
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from router.certs import Authority, issue
+from tests.support.broker import EXECUTABLE
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+
+
+class NatsServer:
+    """Owns one nats-server process on a port that stays the same through `kill`, `stop` and `start`.
+
+    Args:
+        directory: for its certificates; each server needs its own.
+        user: user name and password that it demands.
+        tls: the CA to issue its certificate and to verify clients by; without it, no TLS.
+        names: what its certificate carries.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        user: tuple[str, str] | None = None,
+        tls: Authority | None = None,
+        names: tuple[str, ...] = ("localhost", "127.0.0.1"),
+    ) -> None:
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._options: list[str] = []
+        if user is not None:
+            self.require_user(*user)
+        if tls is not None:
+            self._options += _tls_options(directory, tls, names)
+
+    def require_user(self, name: str, password: str) -> None:
+        """Demand these credentials from the next `start` on."""
+        self._options += ["--user", name, "--pass", password]
+
+    def start(self) -> None:
+        """Start, and wait until it greets."""
+        self._process = subprocess.Popen(
+            [str(EXECUTABLE), "--addr", "127.0.0.1", "--port", str(self.port), *self._options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(self._greets, f"nats-server on port {self.port}")
+
+    def kill(self) -> None:
+        """End it as a crash would. Does nothing if it is not running."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        self._end(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """Keep it from running, its connections staying open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(10)
+
+    def _greets(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                return connection.recv(4) == b"INFO"
+        except OSError:
+            return False
+
+
+def _tls_options(directory: Path, authority: Authority, names: tuple[str, ...]) -> list[str]:
+    pair = issue(authority, list(names))
+    texts = {"nats-ca.pem": authority.pair.certificate, "nats.pem": pair.certificate, "nats.key": pair.private_key}
+    for name, text in texts.items():
+        (directory / name).write_text(text)
+    ca, certificate, key = (str(directory / name) for name in texts)
+    return ["--tls", "--tlsverify", "--tlscert", certificate, "--tlskey", key, "--tlscacert", ca]
