@@ -43,6 +43,15 @@ def write_stdout(line: bytes) -> None:
         pass
 
 
+class Threshold:
+    """The least severe level that is written; one object for all loggers of a process, so that it can change."""
+
+    __slots__ = ("level",)
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+
 class Logger:
     """Writes lines of one component. Cheap to make; children share the level and the sink.
 
@@ -55,30 +64,39 @@ class Logger:
     def __init__(
         self,
         source: str = "gorouter.stdout",
-        level: int = INFO,
+        level: int | Threshold = INFO,
         *,
         rfc3339: bool = True,
         sink: Callable[[bytes], None] = write_stdout,
     ) -> None:
         self.source = source
-        self.level = level
+        self._threshold = level if isinstance(level, Threshold) else Threshold(level)
         self._rfc3339 = rfc3339
         self._sink = sink
 
+    @property
+    def level(self) -> int:
+        """Setting it changes the level of this logger's whole family."""
+        return self._threshold.level
+
+    @level.setter
+    def level(self, level: int) -> None:
+        self._threshold.level = level
+
     def child(self, component: str) -> "Logger":
         """Return a logger for a component: ``source`` grows by ``.component``."""
-        return Logger(f"{self.source}.{component}", self.level, rfc3339=self._rfc3339, sink=self._sink)
+        return Logger(f"{self.source}.{component}", self._threshold, rfc3339=self._rfc3339, sink=self._sink)
 
     def debug(self, message: str, **data: Any) -> None:
-        if self.level <= DEBUG:
+        if self._threshold.level <= DEBUG:
             self._write(DEBUG, message, data)
 
     def info(self, message: str, **data: Any) -> None:
-        if self.level <= INFO:
+        if self._threshold.level <= INFO:
             self._write(INFO, message, data)
 
     def warn(self, message: str, **data: Any) -> None:
-        if self.level <= WARN:
+        if self._threshold.level <= WARN:
             self._write(WARN, message, data)
 
     def error(self, message: str, **data: Any) -> None:

@@ -10,7 +10,7 @@ A frame on the wire is a 4-byte big-endian length and that many bytes of msgpack
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -171,8 +171,8 @@ class FrameStream(asyncio.Protocol):
         self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports have the methods without being instances of asyncio's class.
+        self._transport = cast(asyncio.Transport, transport)
 
     def send(self, frame: ToWorker | ToControl) -> None:
         """Queue a frame; after the stream is lost this does nothing, ``on_lost`` having said so."""

@@ -30,9 +30,13 @@ class Admin:
 
     def __init__(self) -> None:
         self._runners: list[web.ServerRunner] = []
+        self._health_tls: ssl.SSLContext | None = None
 
     async def open_health(self, health: Health, port: int, *, key: str, tls: ssl.SSLContext | None = None) -> int:
         """Serve health checks on all IPv4 interfaces. Returns the port; raises `ListenError` naming ``key``."""
+
+        if tls is not None:
+            tls.sni_callback = self._switch_context
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             return health_answer(request.path, health)
@@ -40,6 +44,15 @@ class Admin:
         return await self._open(
             web.Server(answer, access_log=None, keepalive_timeout=IDLE_S), "0.0.0.0", port, key, tls
         )
+
+    def set_health_tls(self, context: ssl.SSLContext) -> None:
+        """Show the certificate of this context from now on."""
+        self._health_tls = context
+
+    def _switch_context(self, connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
+        # The listener holds on to its first context; what each new connection uses is decided here.
+        if self._health_tls is not None:
+            connection.context = self._health_tls
 
     async def open_routes(
         self,

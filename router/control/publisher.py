@@ -46,7 +46,18 @@ class Publisher:
         """The source may have changes: send them once this turn of the loop is over."""
         if not self._flush_is_due:
             self._flush_is_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what changed now."""
+        self._flush_is_due = False
+        changes = self._source.take_changes()
+        if not self._feeds:
+            return
+        for start in range(0, len(changes), CHUNK):
+            encoded = sync.encode_changes(changes[start : start + CHUNK])
+            for feed in self._feeds:
+                feed.send(encoded)
 
     def attach(self, stream: sync.FrameStream) -> "Feed":
         """Start feeding a worker, with a snapshot. The feed belongs to the caller, who stops it."""
@@ -57,21 +68,11 @@ class Publisher:
 
     def begin_snapshot(self) -> Iterator[list[Change]]:
         """Return a snapshot such that all feeds are sent exactly the changes that came after it."""
-        self._flush()
+        self.flush()
         return self._source.snapshot(CHUNK)
 
     def forget(self, feed: "Feed") -> None:
         self._feeds.discard(feed)
-
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        changes = self._source.take_changes()
-        if not self._feeds:
-            return
-        for start in range(0, len(changes), CHUNK):
-            encoded = sync.encode_changes(changes[start : start + CHUNK])
-            for feed in self._feeds:
-                feed.send(encoded)
 
 
 class Feed:

@@ -39,7 +39,6 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
-        listeners: Listeners,
         publisher: Publisher,
         logger: Logger,
         *,
@@ -51,7 +50,7 @@ class Supervisor:
         self.totals = Totals()
         self._config = config
         self._generation = 1
-        self._listeners = listeners
+        self._listeners = Listeners([])
         self._publisher = publisher
         self._logger = logger
         self._router_ip = router_ip
@@ -70,8 +69,17 @@ class Supervisor:
         """Process ids of all workers, those that are leaving included."""
         return sorted(worker.pid for worker in self._workers)
 
-    async def start(self) -> None:
-        """Start a worker in every slot and wait until each has the table. Raises `WorkerError` if one fails."""
+    @property
+    def is_serving(self) -> bool:
+        """Whether traffic has been let in."""
+        return self._serving
+
+    async def start(self, listeners: Listeners) -> None:
+        """Start a worker in every slot and wait until each has the table. Raises `WorkerError` if one fails.
+
+        The listeners must stay open as long as workers may have to be replaced.
+        """
+        self._listeners = listeners
         for slot, worker in zip(self._slots, await self._bring_up_all(self._config, 1), strict=True):
             slot.take(worker)
 

@@ -1,0 +1,267 @@
+"""The control process: brings the parts up in order, holds them together, takes them down in order.
+
+Owns the order of start, reload and end; every part's work is its own module's. One law: a part that is up is taken
+down again, however far the start came and whatever ends the process.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+
+from router import __version__, sync
+from router.config.load import ConfigError, Loaded, load
+from router.config.schema import Config
+from router.control.address import source_address
+from router.control.admin import Admin
+from router.control.health import Health, State
+from router.control.listeners import ListenError, Listeners, ListenerSpec, open_listeners
+from router.control.pruner import Pruner
+from router.control.publisher import Publisher
+from router.control.registry_log import make_registry, registry_rules
+from router.control.reload import merge
+from router.control.shutdown import Shutdown
+from router.control.signals import Signals
+from router.control.status_tls import has_tls_health, health_context
+from router.control.subscriber import NatsUnavailable, Subscriber
+from router.control.supervisor import Supervisor
+from router.control.worker_process import WorkerError
+from router.log import LEVELS, Logger
+from router.tls import TlsError
+
+START_ERRORS = (NatsUnavailable, ListenError, TlsError, WorkerError, OSError)
+"""What the start may fail of without a fault of ours: one clear line, exit status 1."""
+
+
+class ControlProcess:
+    """One run of the router; `run` is called once.
+
+    Args:
+        config_file: read again at a reload; None if there is none.
+        loaded: what it held.
+    """
+
+    def __init__(self, config_file: Path | None, loaded: Loaded, logger: Logger) -> None:
+        config = loaded.config
+        self._config_file = config_file
+        self._loaded = loaded
+        self._config = config
+        self._logger = logger
+        self._workers_logger = logger.child("supervisor")
+        router_ip = source_address()
+        self._registry = make_registry(config, logger)
+        self._publisher = Publisher(self._registry)
+        self._subscriber = Subscriber(
+            config, self._registry, logger, on_changes=self._publisher.changed, router_ip=router_ip
+        )
+        self._listeners = Listeners([])
+        self._slots = config.workers or len(os.sched_getaffinity(0))
+        self._supervisor = Supervisor(
+            config,
+            self._publisher,
+            self._workers_logger,
+            slots=self._slots,
+            router_ip=router_ip,
+            on_failed=self._endpoint_failed,
+        )
+        self._health = Health(self._supervisor.set_health)
+        self._admin = Admin()
+        self._pruner = Pruner(self._prune_steps, self._pruned, config.prune_stale_droplets_interval)
+        self._shutdown = Shutdown(time.monotonic, self._supervisor.hasten)
+        self._reload_wanted = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start, serve until told to end, end. Returns the exit status."""
+        handlers = {
+            signal.SIGUSR1: lambda: self._note(signal.SIGUSR1, self._shutdown.drain()),
+            signal.SIGTERM: lambda: self._note(signal.SIGTERM, self._shutdown.stop()),
+            signal.SIGINT: lambda: self._note(signal.SIGINT, self._shutdown.stop()),
+            signal.SIGHUP: self._reload_wanted.set,
+            signal.SIGUSR2: self._reopen_logs,
+        }
+        background: list[asyncio.Task[None]] = []
+        with Signals(handlers, before_quit=lambda: self._supervisor.signal(signal.SIGQUIT)):
+            try:
+                started = await self._unless_told_to_end(self._start(background))
+                if started:
+                    background.append(asyncio.create_task(self._reload_when_told()))
+                    await self._shutdown.begun.wait()
+            except START_ERRORS as error:
+                self._logger.error("gorouter-failed-to-start", error=describe_error(error))
+                await self._abandon(background)
+                return 1
+            await self._end(background)
+        self._logger.info("gorouter.stopped")
+        return 0
+
+    async def _unless_told_to_end(self, start: Awaitable[None]) -> bool:
+        """Run the start to its end or to the first signal to end; tell whether it came through."""
+        starting = asyncio.ensure_future(start)
+        begun = asyncio.ensure_future(self._shutdown.begun.wait())
+        await asyncio.wait([starting, begun], return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        if starting.done():
+            starting.result()
+            return True
+        await _cancel(starting)
+        return False
+
+    # The start, in Gorouter's order.
+
+    async def _start(self, background: list[asyncio.Task[None]]) -> None:
+        self._announce_start()
+        check_writable(self._config.access_log.file)
+        await self._subscriber.connect()
+        background.append(asyncio.create_task(self._pruner.run()))
+        self._listeners = open_listeners(listener_specs(self._config), self._slots)
+        for listener in self._listeners:
+            if listener.shared:
+                self._logger.warn("listener-shared", address=listener.address, reason="workers of a router before")
+        await self._open_status_listeners()
+        await self._subscriber.start()
+        await asyncio.gather(
+            self._supervisor.start(self._listeners),
+            # Routes load meanwhile; the traffic ports refuse connections.
+            asyncio.sleep(self._config.start_response_delay_interval),
+        )
+        await self._supervisor.serve()
+        self._logger.info(
+            "gorouter.started",
+            listeners=[f"{listener.kind}://{listener.address}" for listener in self._listeners],
+            workers=self._slots,
+            routes=self._registry.total_routes,
+        )
+        self._health.enter(State.HEALTHY)
+
+    def _announce_start(self) -> None:
+        self._logger.info("gorouter.starting", version=__version__, pid=os.getpid(), config=str(self._config_file))
+        for warning in self._loaded.warnings:
+            self._logger.warn("config-warning", warning=str(warning))
+        if self._loaded.not_in_effect:
+            self._logger.warn("config-keys-accepted-not-yet-in-effect", keys=self._loaded.not_in_effect)
+
+    async def _open_status_listeners(self) -> None:
+        status = self._config.status
+        await self._admin.open_routes(
+            self._registry.routes_json, self._credentials, status.routes.port, key="status.routes.port"
+        )
+        if status.enable_nontls_health_checks:
+            await self._admin.open_health(self._health, status.port, key="status.port")
+        if has_tls_health(status):
+            context = health_context(self._config)
+            await self._admin.open_health(self._health, status.tls.port, key="status.tls.port", tls=context)
+
+    def _credentials(self) -> tuple[str, str]:
+        return self._config.status.user, self._config.status.pass_
+
+    # Events.
+
+    def _endpoint_failed(self, frame: sync.Failed) -> None:
+        self._registry.endpoint_failed(frame.key, frame.endpoint_id, time.monotonic())
+        self._publisher.changed()
+
+    def _prune_steps(self) -> Iterator[None]:
+        return self._registry.prune_in_steps(time.monotonic(), self._subscriber.connected)
+
+    def _pruned(self) -> None:
+        self._publisher.flush()
+        if self._subscriber.connected or not self._config.suspend_pruning_if_nats_unavailable:
+            self._supervisor.broadcast(sync.PruneTick())
+
+    def _reopen_logs(self) -> None:
+        self._logger.info("logs-reopened")
+        self._supervisor.broadcast(sync.ReopenLogs())
+
+    def _note(self, number: signal.Signals, had_effect: bool) -> None:
+        message = "gorouter.signal.received" if had_effect else "gorouter.signal.ignored"
+        self._logger.info(message, signal=number.name)
+
+    # Reload.
+
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            if self._config_file is None:
+                self._logger.warn("reload-ignored", reason="there is no configuration file")
+            else:
+                await self._reload(self._config_file)
+
+    async def _reload(self, config_file: Path) -> None:
+        """Go on with what the file says now; if that cannot be, nothing changes."""
+        self._logger.info("reload-started", config=str(config_file))
+        try:
+            loaded = await asyncio.to_thread(load, config_file)
+            config, kept = merge(self._config, loaded.config)
+            check_writable(config.access_log.file)
+            context = health_context(config) if has_tls_health(config.status) else None
+            await self._supervisor.reload(config)
+        except (ConfigError, TlsError, WorkerError, OSError) as error:
+            self._logger.error("reload-failed", error=describe_error(error))
+            return
+        self._config = config
+        self._logger.level = LEVELS[config.logging.level.lower()]
+        self._registry.apply_rules(registry_rules(config))
+        self._publisher.changed()
+        self._pruner.set_interval(config.prune_stale_droplets_interval)
+        if context is not None:
+            self._admin.set_health_tls(context)
+        if kept:
+            self._logger.warn("reload-needs-restart", keys=kept)
+        self._logger.info("reload-finished")
+
+    # The end.
+
+    async def _end(self, background: list[asyncio.Task[None]]) -> None:
+        """Finish as gently as the signals ask for. The status listeners answer until it is over."""
+        self._health.enter(State.DEGRADED)
+        config = self._config
+        if self._supervisor.is_serving:
+            await self._shutdown.wait(config.drain_wait)
+        for task in background:
+            await _cancel(task)
+        self._listeners.close()
+        in_time = await self._supervisor.drain(self._shutdown.limit_s(config.drain_timeout))
+        if not in_time and self._shutdown.gentle:
+            self._logger.error("router.drain.timed-out", drain_timeout_seconds=config.drain_timeout)
+            self._logger.error("gorouter-draining-error", error="requests in flight were cut")
+        await self._close()
+
+    async def _abandon(self, background: list[asyncio.Task[None]]) -> None:
+        for task in background:
+            await _cancel(task)
+        self._listeners.close()
+        await self._supervisor.drain(0.0)
+        await self._close()
+
+    async def _close(self) -> None:
+        await asyncio.gather(self._subscriber.close(), self._admin.close())
+
+
+def listener_specs(config: Config) -> list[ListenerSpec]:
+    """Return the traffic listeners that the configuration asks for."""
+    specs = []
+    if not config.disable_http:
+        specs.append(ListenerSpec("http", "port", config.listen_address, config.port))
+    if config.enable_ssl:
+        specs.append(ListenerSpec("https", "ssl_port", config.listen_address, config.ssl_port))
+    return specs
+
+
+def check_writable(access_log: str) -> None:
+    """Raise `OSError` if the access log cannot be opened, before any worker tries."""
+    if access_log:
+        os.close(os.open(access_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+
+def describe_error(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+
+
+async def _cancel(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,65 @@
+"""Which settings a reload can change: all but those that control took at its start and holds for its life.
+
+Owns that list and the merging of two configurations; does not own reading them nor starting workers.
+"""
+
+from typing import Any
+
+from msgspec import structs
+
+from router.config.schema import Config
+from router.control.status_tls import has_tls_health
+
+FIXED = (
+    # The listeners' sockets, one for each worker slot.
+    "workers",
+    "go_max_procs",
+    "listen_address",
+    "port",
+    "disable_http",
+    "enable_ssl",
+    "ssl_port",
+    # The NATS connection, and what `router.start` has told the announcers.
+    "index",
+    "nats",
+    "nats_client_ping_interval",
+    "start_response_delay_interval",
+    # The status listeners' sockets.
+    "status.host",
+    "status.port",
+    "status.enable_nontls_health_checks",
+    "status.enable_deprecated_varz_healthz_endpoints",
+    "status.tls.port",
+    "status.routes.port",
+    # The shape of log lines, which should not change within a file.
+    "logging.syslog",
+    "logging.format",
+)
+"""Key paths that keep the value they had at the start, until control is restarted."""
+
+
+def merge(running: Config, wanted: Config) -> tuple[Config, list[str]]:
+    """Return the configuration to go on with, and the paths of changed settings that it leaves as they are."""
+    kept: list[str] = []
+    result = wanted
+    # A certificate can change, the existence of its listener cannot.
+    tls_appears_or_goes = has_tls_health(running.status) != has_tls_health(wanted.status)
+    for path in ("status.tls", *FIXED) if tls_appears_or_goes else FIXED:
+        keys = path.split(".")
+        value = _get(running, keys)
+        if _get(result, keys) != value:
+            result = _replaced(result, keys, value)
+            kept.append(path)
+    return result, kept
+
+
+def _get(section: Any, keys: list[str]) -> Any:
+    for key in keys:
+        section = getattr(section, key)
+    return section
+
+
+def _replaced(section: Any, keys: list[str], value: Any) -> Any:
+    """Return a copy of a section in which the setting at the path has this value."""
+    first, *rest = keys
+    return structs.replace(section, **{first: _replaced(getattr(section, first), rest, value) if rest else value})

@@ -1,0 +1,51 @@
+"""Signals of the control process: which one calls what.
+
+Owns their registration with the loop; does not own what they mean (`shutdown`, `reload`).
+"""
+
+import asyncio
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+QUIT_STATUS = 2
+"""Exit status after SIGQUIT, as a Go program's."""
+
+
+class Signals:
+    """The handlers in force; use as a context manager inside the running loop.
+
+    Args:
+        handlers: called by the loop, between two of its callbacks.
+        before_quit: called by SIGQUIT before the process dumps its stacks and ends.
+    """
+
+    def __init__(
+        self, handlers: Mapping[signal.Signals, Callable[[], object]], before_quit: Callable[[], None]
+    ) -> None:
+        self._handlers = handlers
+        self._before_quit = before_quit
+
+    def __enter__(self) -> "Signals":
+        loop = asyncio.get_running_loop()
+        for number, handler in self._handlers.items():
+            loop.add_signal_handler(number, handler)
+        # Not through the loop: it is asked for most when the loop hangs.
+        signal.signal(signal.SIGQUIT, self._quit)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        loop = asyncio.get_running_loop()
+        for number in self._handlers:
+            loop.remove_signal_handler(number)
+
+    def _quit(self, number: int, frame: FrameType | None) -> None:
+        faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
+        for task in asyncio.all_tasks(asyncio.get_running_loop()):
+            task.print_stack(file=sys.__stderr__)
+        self._before_quit()
+        os._exit(QUIT_STATUS)
