@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.announce import Announcer, Routes
-from tests.support.broker import Broker
+from tests.support.nats import NatsServer
 from tests.support.rawclient import RawClient
 from tests.support.recorder import RecordingBackend, Script, plain
 from tests.support.router import RunningRouter
@@ -43,13 +43,15 @@ StartLive = Callable[[Mapping[str, Any]], Live]
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
-    with Broker() as running:
-        yield running
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")
-def start_live(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLive]:
+def start_live(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLive]:
     """Start a router with a configuration of its own; it is stopped when the session ends."""
     closers: list[Callable[[], object]] = []
     # All routers hear all announcements: a name may be used by one of them only.

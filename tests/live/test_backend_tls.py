@@ -1,0 +1,207 @@
+"""TLS to instances: whom the router talks to is proven, and each way of failing has its status."""
+
+import datetime
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from router.certs import Authority, Pair, issue, make_ca
+from tests.live.conftest import Live, StartLive
+from tests.support.certificates import server_context
+from tests.support.rawclient import RawClient
+from tests.support.recorder import RecordingBackend, named, plain
+
+MakeBackend = Callable[..., RecordingBackend]
+
+
+class Identity:
+    """Certificates of the instances of one platform, and contexts made of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authority: Authority = make_ca("instance CA")
+        self.router = issue(self.authority, ["router"], client=True, server=False)
+
+    def context(self, pair: Pair) -> ssl.SSLContext:
+        return server_context(pair, self.directory)
+
+    def named(self, *names: str) -> ssl.SSLContext:
+        return self.context(issue(self.authority, list(names)))
+
+    def demanding_client_certificate(self, trusted: Authority) -> ssl.SSLContext:
+        context = self.named("instance-1")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=trusted.pair.certificate)
+        return context
+
+
+@pytest.fixture(scope="module")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
+    return Identity(tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture(scope="module")
+def tls_live(start_live: StartLive, identity: Identity) -> Live:
+    pair = identity.router
+    return start_live(
+        {
+            "ca_certs": [identity.authority.pair.certificate],
+            "backends": {"cert_chain": pair.certificate, "private_key": pair.private_key},
+            "empty_pool_response_code_503": True,
+        }
+    )
+
+
+@pytest.fixture
+def client(tls_live: Live) -> Iterator[RawClient]:
+    with tls_live.client() as connected:
+        yield connected
+
+
+def test_instance_is_known_by_its_announced_name(
+    tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    backend = make_backend(plain, tls=identity.named("instance-1"))
+    host = tls_live.route(backend, server_cert_domain_san="instance-1")
+    for _ in range(3):
+        client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\nhello".encode())
+        assert client.read_response().body == b"ok"
+    assert [request.body for request in backend.requests] == [b"hello"] * 3
+    assert [request.header("X-Forwarded-Proto") for request in backend.requests] == ["http"] * 3
+    assert len(backend.conversations) == 1, "TLS connections are reused too"
+
+
+def test_instance_without_announced_name_is_known_by_its_address(
+    tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    host = tls_live.route(make_backend(plain, tls=identity.named("x", "127.0.0.1")))
+    assert client.get(host=host).status == 200
+
+
+def test_large_bodies_pass_over_tls(
+    tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    backend = make_backend(
+        lambda conversation: conversation.answer(conversation.read_request().body),
+        tls=identity.named("instance-1"),
+    )
+    host = tls_live.route(backend, server_cert_domain_san="instance-1")
+    body = b"0123456789" * 200_000
+    client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    assert client.read_response().body == body
+
+
+def test_router_shows_its_certificate_to_instances_that_ask(
+    tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    backend = make_backend(plain, tls=identity.demanding_client_certificate(identity.authority))
+    host = tls_live.route(backend, server_cert_domain_san="instance-1")
+    assert client.get(host=host).status == 200
+
+
+FAILURES = {
+    "wrong name": (503, b"503 Service Unavailable\n"),
+    "common name only": (503, b"503 Service Unavailable\n"),
+    "untrusted": (526, b"526 Invalid SSL Certificate\n"),
+    "expired": (526, b"526 Invalid SSL Certificate\n"),
+    "not yet valid": (526, b"526 Invalid SSL Certificate\n"),
+    "no TLS": (525, b"525 SSL Handshake Failed\n"),
+    "no common version": (525, b"525 SSL Handshake Failed\n"),
+    "client certificate refused": (496, b"496 SSL Certificate Required\n"),
+}
+
+
+def failing_backend(name: str, identity: Identity, make_backend: MakeBackend) -> RecordingBackend:
+    now = datetime.datetime.now(datetime.UTC)
+    day = datetime.timedelta(days=1)
+    ours = identity.authority
+    if name == "no TLS":
+        return make_backend(plain)
+    if name == "client certificate refused":
+        return make_backend(plain, tls=identity.demanding_client_certificate(make_ca("another CA")))
+    if name == "no common version":
+        context = identity.named("instance-1")
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("AES128-SHA")
+        return make_backend(plain, tls=context)
+    pairs = {
+        "wrong name": lambda: issue(ours, ["instance-2", "127.0.0.1"]),
+        "common name only": lambda: issue(ours, ["other", "x.instance-1"]),
+        "untrusted": lambda: issue(make_ca("another CA"), ["instance-1"]),
+        "expired": lambda: issue(ours, ["instance-1"], now=now - 30 * day, lifetime=day),
+        "not yet valid": lambda: issue(ours, ["instance-1"], now=now + 30 * day),
+    }
+    return make_backend(plain, tls=identity.context(pairs[name]()))
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_instance_that_cannot_prove_itself_has_its_status(
+    name: str, tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    backend = failing_backend(name, identity, make_backend)
+    host = tls_live.host()
+    tls_live.announcer.register(
+        host, port=backend.port, tls_port=backend.port, server_cert_domain_san="instance-1"
+    )
+    tls_live.routes.settle()
+    response = client.get(host=host)
+    assert (response.status, response.body) == FAILURES[name]
+    assert (response.header("X-Cf-Routererror") or "").startswith("endpoint_failure (")
+    assert response.header("Content-Type") == "text/plain; charset=utf-8"
+    assert backend.requests == []
+
+
+@pytest.mark.parametrize("name", ["wrong name", "untrusted", "no TLS", "client certificate refused"])
+def test_failing_tls_endpoint_is_removed_until_it_is_announced_again(
+    name: str, tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    backend = failing_backend(name, identity, make_backend)
+    host = tls_live.host()
+    for _ in range(2):
+        tls_live.announcer.register(host, port=0, tls_port=backend.port, server_cert_domain_san="instance-1")
+        tls_live.routes.settle()
+        assert client.get(host=host).status == FAILURES[name][0]
+        response = client.get(host=host)
+        assert (response.status, response.header("X-Cf-Routererror")) == (503, "no_endpoints")
+    tls_live.router.wait_for_log("prune-failed-endpoint")
+
+
+def test_failing_tls_endpoint_is_retried_elsewhere(
+    tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    good = make_backend(named("good"), tls=identity.named("instance-1"))
+    host = tls_live.route(good, server_cert_domain_san="instance-1")
+    for name in ("wrong name", "untrusted", "no TLS"):
+        bad = failing_backend(name, identity, make_backend)
+        tls_live.announcer.register(host, port=bad.port, tls_port=bad.port, server_cert_domain_san="instance-1")
+        tls_live.routes.settle()
+        for _ in range(3):
+            client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n\r\nhi".encode())
+            assert client.read_response().body == b"good"
+
+
+def test_address_reused_by_another_instance_never_gets_the_traffic(
+    tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    """A cell reuses an address for another app: its certificate has another name, so the request stays out."""
+    first = make_backend(named("first"), tls=identity.named("instance-1"))
+    host = tls_live.route(first, server_cert_domain_san="instance-1")
+    assert client.get(host=host).body == b"first"
+    port = first.port
+    first.close()
+    second = make_backend(named("second"), tls=identity.named("instance-2"), port=port)
+    assert client.get(host=host).status == 503
+    assert second.requests == []
+
+
+def test_changed_name_at_the_same_address_starts_new_connections(
+    tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
+) -> None:
+    backend = make_backend(plain, tls=identity.named("instance-1", "instance-2"))
+    host = tls_live.route(backend, server_cert_domain_san="instance-1")
+    assert client.get(host=host).status == 200
+    tls_live.route(backend, host=host, server_cert_domain_san="instance-2")
+    assert client.get(host=host).status == 200
+    assert len(backend.conversations) == 2

@@ -1,0 +1,268 @@
+"""TLS towards clients: which certificate, which versions and suites, and what a wrong protocol gets."""
+
+import datetime
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from router.certs import Authority, Pair, issue, make_ca
+from tests.live.conftest import Live, StartLive
+from tests.support.certificates import client_context
+from tests.support.ports import free_port
+from tests.support.processes import open_sockets
+from tests.support.rawclient import RawClient, Truncated
+from tests.support.recorder import RecordingBackend
+from tests.support.waiting import wait_until
+
+MakeBackend = Callable[..., RecordingBackend]
+NAMES = {"default": ["default.test"], "one": ["one.test"], "wild": ["*.wild.test"], "exact": ["exact.wild.test"]}
+SUITES = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return make_ca()
+
+
+def https_config(pairs: list[Pair], **more: Any) -> dict[str, Any]:
+    return {
+        "enable_ssl": True,
+        "ssl_port": free_port(),
+        "client_cert_validation": "none",
+        "cipher_suites": SUITES,
+        "min_tls_version": "TLSv1.2",
+        "max_tls_version": "TLSv1.3",
+        "tls_pem": [{"cert_chain": pair.certificate, "private_key": pair.private_key} for pair in pairs],
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def https(start_live: StartLive, authority: Authority) -> Live:
+    return start_live(https_config([issue(authority, names) for names in NAMES.values()]))
+
+
+@pytest.fixture(scope="module")
+def trusting(authority: Authority) -> ssl.SSLContext:
+    return client_context(authority)
+
+
+@pytest.fixture
+def client(https: Live, trusting: ssl.SSLContext) -> Iterator[RawClient]:
+    with RawClient(https.router.ssl_port, tls=trusting, server_name="default.test") as connected:
+        yield connected
+
+
+def presented(port: int, server_name: str | None) -> list[str]:
+    """Return the names of the certificate that is shown for a server name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with RawClient(port, tls=context, server_name=server_name) as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        shown = client.socket.getpeercert(binary_form=True)
+        assert shown is not None
+        certificate = x509.load_der_x509_certificate(shown)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return names.get_values_for_type(x509.DNSName)
+
+
+@pytest.mark.parametrize(
+    ("server_name", "expected"),
+    [
+        ("one.test", "one"),
+        ("ONE.test", "one"),
+        ("a.wild.test", "wild"),
+        ("exact.wild.test", "exact"),
+        ("a.b.wild.test", "default"),
+        ("wild.test", "default"),
+        ("unknown.test", "default"),
+        (None, "default"),
+    ],
+)
+def test_certificate_is_chosen_by_server_name(server_name: str | None, expected: str, https: Live) -> None:
+    assert presented(https.router.ssl_port, server_name) == NAMES[expected]
+
+
+def test_requests_over_tls_are_forwarded_as_such(
+    https: Live, client: RawClient, backend: RecordingBackend
+) -> None:
+    host = https.route(backend)
+    for _ in range(10):
+        assert client.get(host=host).body == b"ok"
+    assert {request.header("X-Forwarded-Proto") for request in backend.requests} == {"https"}
+    assert {request.header("X-Forwarded-For") for request in backend.requests} == {"127.0.0.1"}
+
+
+def test_both_listeners_serve_the_same_routes(https: Live, client: RawClient, backend: RecordingBackend) -> None:
+    host = https.route(backend)
+    with https.client() as plain_client:
+        assert plain_client.get(host=host).status == client.get(host=host).status == 200
+
+
+def test_large_bodies_pass_over_tls(https: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    backend = make_backend(lambda conversation: conversation.answer(conversation.read_request().body))
+    host = https.route(backend)
+    body = b"0123456789" * 300_000
+    client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    assert client.read_response().body == body
+
+
+def test_host_and_server_name_may_differ(https: Live, trusting: ssl.SSLContext, backend: RecordingBackend) -> None:
+    host = https.route(backend)
+    with RawClient(https.router.ssl_port, tls=trusting, server_name="one.test") as client:
+        assert client.get(host=host).status == 200
+
+
+def test_pipelined_requests_inside_one_record_are_answered_in_order(
+    https: Live, client: RawClient, backend: RecordingBackend
+) -> None:
+    host = https.route(backend)
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() * 20)
+    assert [client.read_response().status for _ in range(20)] == [200] * 20
+
+
+def test_request_in_many_small_records_is_one_request(
+    https: Live, client: RawClient, backend: RecordingBackend
+) -> None:
+    host = https.route(backend)
+    client.send_bytewise(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\n\r\nabc".encode())
+    assert client.read_response().status == 200
+    assert [request.body for request in backend.requests] == [b"abc"]
+
+
+def test_close_is_announced_to_tls_clients(https: Live, client: RawClient, backend: RecordingBackend) -> None:
+    """A connection that ends without close_notify looks like a truncation attack to the client."""
+    host = https.route(backend)
+    client.get(host=host, headers="Connection: close\r\n")
+    assert client.is_closed_by_peer()
+    assert not client.was_reset
+
+
+def test_truncated_body_is_visible_over_tls(https: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    def cut(conversation: Any) -> None:
+        conversation.read_request()
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234")
+
+    host = https.route(make_backend(cut))
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    # Nothing of it may have left yet: then a 502 is as honest.
+    try:
+        assert client.read_response().status == 502
+    except Truncated:
+        assert client.ended
+
+
+def test_plain_http_on_the_tls_port_is_told_so(https: Live) -> None:
+    with RawClient(https.router.ssl_port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = client.read_until_end()
+    assert answer == b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+
+def test_tls_on_the_plain_port_is_refused(https: Live, trusting: ssl.SSLContext) -> None:
+    with pytest.raises((ssl.SSLError, OSError)):
+        RawClient(https.router.port, tls=trusting, server_name="default.test")
+
+
+def test_garbage_on_the_tls_port_costs_nobody_else_anything(
+    https: Live, client: RawClient, backend: RecordingBackend
+) -> None:
+    host = https.route(backend)
+    for garbage in (
+        b"\0" * 100,
+        b"\x16\x03\x01\xff\xff" + b"\0" * 100,
+        b"\x16\x03\x01\x00\x05hello",
+        b"\xff" * 20_000,
+    ):
+        with RawClient(https.router.ssl_port) as bad:
+            bad.send(garbage)
+            bad.end_sending()
+            bad.read_until_end()
+        assert client.get(host=host).status == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_versions_in_the_range_are_spoken(version: ssl.TLSVersion, https: Live, authority: Authority) -> None:
+    context = client_context(authority)
+    context.minimum_version = context.maximum_version = version
+    with RawClient(https.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert (client.socket.version() or "").replace(".", "_") == version.name
+        assert client.get(host="nobody.test").status == 404
+
+
+def test_maximum_version_defaults_to_1_2(start_live: StartLive, authority: Authority) -> None:
+    config = https_config([issue(authority, ["default.test"])])
+    del config["max_tls_version"]
+    only_1_2 = start_live(config)
+    context = client_context(authority)
+    with RawClient(only_1_2.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert client.socket.version() == "TLSv1.2"
+        assert (client.socket.cipher() or ("",))[0] in SUITES.split(":")
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with pytest.raises(ssl.SSLError):
+        RawClient(only_1_2.router.ssl_port, tls=context, server_name="default.test")
+
+
+def test_version_below_the_minimum_is_refused(start_live: StartLive, authority: Authority) -> None:
+    only_1_3 = start_live(https_config([issue(authority, ["default.test"])], min_tls_version="TLSv1.3"))
+    context = client_context(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        RawClient(only_1_3.router.ssl_port, tls=context, server_name="default.test")
+
+
+def test_suite_outside_the_list_is_refused(https: Live, authority: Authority) -> None:
+    context = client_context(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-ECDSA-CHACHA20-POLY1305")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        RawClient(https.router.ssl_port, tls=context, server_name="default.test")
+
+
+def test_plain_listener_can_be_left_out(start_live: StartLive, authority: Authority) -> None:
+    config = https_config([issue(authority, ["default.test"])], disable_http=True)
+    closed = start_live(config)
+    context = client_context(authority)
+    with RawClient(closed.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert client.get(host="nobody.test").status == 404
+    with pytest.raises(ConnectionRefusedError):
+        closed.client()
+
+
+def test_rsa_certificate_serves_clients_without_ecdsa(start_live: StartLive, authority: Authority) -> None:
+    pairs = [issue(authority, ["default.test"]), issue(authority, ["default.test"], rsa_key=True)]
+    both = start_live(https_config(pairs, max_tls_version="TLSv1.2"))
+    context = client_context(authority)
+    context.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")
+    with RawClient(both.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert client.get(host="nobody.test").status == 404
+
+
+def test_expired_certificate_is_served_all_the_same(start_live: StartLive, authority: Authority) -> None:
+    """Whether it is still good is for clients to say; a router that refuses to start helps nobody."""
+    now = datetime.datetime.now(datetime.UTC)
+    month = datetime.timedelta(days=30)
+    expired = issue(authority, ["default.test"], now=now - 2 * month, lifetime=month)
+    live = start_live(https_config([expired]))
+    assert presented(live.router.ssl_port, "default.test") == ["default.test"]
+
+
+def test_abandoned_handshakes_leave_no_socket_behind(https: Live, backend: RecordingBackend) -> None:
+    host = https.route(backend)
+    base = open_sockets(https.router.worker)
+    stalled = [socket.create_connection(("127.0.0.1", https.router.ssl_port)) for _ in range(50)]
+    for connection in stalled[::2]:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+    with https.client() as client:
+        assert client.get(host=host).status == 200
+    for connection in stalled:
+        connection.close()
+    # One connection to the backend stays in the pool.
+    wait_until(lambda: open_sockets(https.router.worker) <= base + 1, "sockets are closed")
