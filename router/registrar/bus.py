@@ -13,7 +13,8 @@ import contextlib
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import nats.errors
 from nats.aio.client import Client
@@ -193,8 +194,9 @@ class Bus:
         self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await client.connect(
-                [server],
+                [redacted(server)],
                 name=self._name,
+                **_credentials(server),
                 error_cb=failed,
                 closed_cb=closed,
                 allow_reconnect=False,
@@ -206,6 +208,16 @@ class Bus:
             )
             for subject in self._subjects:
                 await client.subscribe(subject, cb=received)
+
+
+def _credentials(server: str) -> dict[str, Any]:
+    """Return the URL's user and password, or its token, for the client, which would take them percent-encoded."""
+    parts = urlsplit(server)
+    if parts.username is None:
+        return {}
+    if parts.password is None:
+        return {"token": unquote(parts.username)}
+    return {"user": unquote(parts.username), "password": unquote(parts.password)}
 
 
 async def _close(client: Client) -> None:
