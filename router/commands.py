@@ -1,7 +1,187 @@
 """The commands for people other than the operator's supervisor: announcing, looking, developing."""
 
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+
+if TYPE_CHECKING:
+    from router.config.schema import Config
+
+CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
+DEFAULT_NATS = "nats://127.0.0.1:4222"
+DEFAULT_ROUTES_URL = "http://127.0.0.1:8082"
 
 
 def add_commands(group: click.Group) -> None:
     """Attach every command that does not belong to running the router itself."""
+    for command in (register, routes, certs, dev):
+        group.add_command(command)
+
+
+def complain(problems: Iterable[str]) -> None:
+    """Print each problem on a line of stderr, control characters made visible."""
+    for problem in problems:
+        text = "".join(char if char.isprintable() else repr(char)[1:-1] for char in problem)
+        click.echo(f"router: {text}", err=True)
+
+
+def read_config(path: Path) -> "Config":
+    """Load a Gorouter configuration; a bad one ends the command with all its problems and status 1."""
+    from router.config.load import ConfigError, load
+
+    try:
+        return load(path).config
+    except ConfigError as error:
+        complain(str(error).splitlines())
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--uri", "uris", multiple=True, metavar="HOST[/PATH]", help="Route to announce; repeatable.")
+@click.option("--port", default="", help="Port of the instance.")
+@click.option("--tls-port", default="", metavar="PORT", help="Port at which the router must speak TLS instead.")
+@click.option("--host", default="", help="Address of the instance. [default: this machine's own]")
+@click.option(
+    "--san", default="", metavar="NAME", help="Name the instance's certificate must carry; with --tls-port."
+)
+@click.option("--app", default="", metavar="GUID", help="App the instance belongs to.")
+@click.option("--instance-id", default="", metavar="GUID", help="Id of the instance. [default: a new one]")
+@click.option("--index", "instance_index", default="", metavar="N", help="Index of the instance within its app.")
+@click.option(
+    "--protocol", default="", metavar="http1|http2", help="Protocol the instance speaks. [default: http1]"
+)
+@click.option("--route-service-url", default="", metavar="URL", help="Route service in front of the app; https.")
+@click.option("--loadbalancing", "algorithm", default="", metavar="NAME", help="round-robin or least-connection.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="For metrics and logs; repeatable.")
+@click.option("--nats", multiple=True, metavar="URL", help=f"NATS server; repeatable. [default: {DEFAULT_NATS}]")
+@click.option("-c", "config_file", type=CONFIG_FILE, help="Take the NATS settings from this Gorouter YAML file.")
+@click.option("--interval", default="", metavar="SECONDS", help="[default: what the routers ask for, else 20]")
+@click.option("--connect-timeout", default=10.0, type=click.FloatRange(0.1), show_default=True, metavar="SECONDS")
+def register(config_file: Path | None, connect_timeout: float, **options: Any) -> None:
+    """Announce a route over NATS until stopped, then unregister it.
+
+    \b
+    router register --uri app.example.com --port 9000
+    router register --uri app.example.com/api --tls-port 9443 --san INSTANCE-GUID -c router.yml
+
+    Exit status: 0 when stopped by SIGINT or SIGTERM, 1 if no NATS server answers within --connect-timeout, 2 for
+    wrong arguments. Once connected it goes on whatever happens to NATS, and announces anew when it is back.
+    """
+    import asyncio
+    import ssl
+
+    from router.registrar.announcer import AnnouncementError
+    from router.registrar.nats_access import servers, tls_context
+    from router.registrar.register import Arguments, new_instance_id, own_address, read, read_interval
+    from router.registrar.register import register as announce
+
+    if config_file is not None and options["nats"]:
+        raise click.UsageError("give either --nats or -c: both say where NATS is")
+    problems: list[str] = []
+    try:
+        announcement = read(Arguments(**options), host=own_address, instance_id=new_instance_id)
+    except AnnouncementError as error:
+        problems += error.problems
+    try:
+        interval_s = read_interval(options["interval"])
+    except AnnouncementError as error:
+        problems += error.problems
+    if problems:
+        complain([*problems, "nothing was announced; --help shows an example"])
+        sys.exit(2)
+    urls, tls = options["nats"] or [DEFAULT_NATS], None
+    if config_file is not None:
+        section = read_config(config_file).nats
+        try:
+            urls, tls = servers(section), tls_context(section)
+        except (ssl.SSLError, ValueError, OSError) as error:
+            complain([f"{config_file}: nats: {error}"])
+            sys.exit(1)
+    sys.exit(
+        asyncio.run(
+            announce(
+                announcement,
+                urls,
+                say=click.echo,
+                complain=lambda text: complain([text]),
+                tls=tls,
+                interval_s=interval_s,
+                connect_timeout_s=connect_timeout,
+            )
+        )
+    )
+
+
+@click.command()
+@click.argument("part", default="")
+@click.option("-c", "config_file", type=CONFIG_FILE, help="The router's YAML file: tells port, user and password.")
+@click.option("--url", help=f"Where the table is, as http://USER:PASS@HOST:PORT. [default: {DEFAULT_ROUTES_URL}]")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON of the router's /routes.")
+def routes(part: str, config_file: Path | None, url: str | None, as_json: bool) -> None:
+    """Show the route table of a running router; with PART, of routes that contain it.
+
+    On a terminal as a table, into a pipe as tab-separated lines: route, address, TLS, instance, ttl, tags.
+    """
+    from router.view import Source, ViewError, routes_command, source_from_url
+
+    if config_file is not None and url is not None:
+        raise click.UsageError("give either --url or -c: both say where the router is")
+    try:
+        source = source_from_url(url or DEFAULT_ROUTES_URL)
+        if config_file is not None:
+            status = read_config(config_file).status
+            source = Source(f"http://127.0.0.1:{status.routes.port}/routes", status.user, status.pass_)
+        routes_command(source, part, as_json=as_json, write=sys.stdout.buffer.write)
+    except ViewError as error:
+        complain([str(error)])
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--dir", "directory", type=DIRECTORY, help="Where they go. [default: certs]", default=Path("certs"))
+@click.option("--force", is_flag=True, help="Make everything anew, the CA too.")
+def certs(directory: Path, force: bool) -> None:
+    """Make a development CA and a certificate for localhost, *.localhost, 127.0.0.1 and ::1.
+
+    What is there and still good stays as it is.
+    """
+    from router.certs import write_development_certificates
+
+    try:
+        files = write_development_certificates(directory, force=force)
+    except OSError as error:
+        complain([f"the certificates cannot be written: {error}"])
+        sys.exit(1)
+    click.echo("made:" if files.made else "still good, kept:")
+    click.echo(f"  {files.ca_certificate}  the CA, to be trusted: curl --cacert {files.ca_certificate} https://…")
+    click.echo(f"  {files.ca_key}  its key")
+    click.echo(f"  {files.server_certificate}  the router's certificate (tls_pem[].cert_chain)")
+    click.echo(f"  {files.server_key}  its key (tls_pem[].private_key)")
+
+
+@click.command()
+@click.option("--http-port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--https-port", default=8443, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--nats-port", default=4222, show_default=True, type=click.IntRange(1, 65535), help="Of the NATS server."
+)
+@click.option("--nats", "nats_url", metavar="URL", help="Use this NATS server and start none.")
+@click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Router worker processes."
+)
+@click.option("--state-dir", type=DIRECTORY, help="For logs, configuration and NATS. [default: .router-dev]")
+@click.option("--certs-dir", type=DIRECTORY, help="For certificates. [default: certs]")
+@click.option("--verbose", is_flag=True, help="Show the router's component log as it comes.")
+def dev(**options: Any) -> None:
+    """Run a whole system on this machine: NATS, the router, and two sample apps that announce themselves.
+
+    Ctrl-C stops all of it.
+    """
+    from router.dev.command import Options, run
+
+    sys.exit(run(Options(**options)))

@@ -1,9 +1,9 @@
 """How to reach NATS by a Gorouter configuration's ``nats`` section: server URLs and a TLS context."""
 
-import os
 import ssl
 from urllib.parse import quote
 
+from router.config.pem import key_pair_files
 from router.config.sections import Nats
 
 
@@ -25,12 +25,8 @@ def tls_context(section: Nats) -> ssl.SSLContext | None:
     context = ssl.create_default_context(cadata=section.ca_certs or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if section.cert_chain:
-        # OpenSSL reads pairs from files alone; one in memory leaves no key behind on the disk.
-        descriptor = os.memfd_create("nats-client-certificate")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{section.cert_chain}\n{section.private_key}\n")
-            file.flush()
-            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        with key_pair_files(section.cert_chain, section.private_key) as (chain, key):
+            context.load_cert_chain(chain, key)
     return context
 
 

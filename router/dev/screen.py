@@ -1,0 +1,144 @@
+"""What `router dev` shows: what runs, where it answers, and lines to paste."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from router.dev.plan import Plan
+from router.dev.samples import hostname
+from router.dev.stack import APPS, Stack
+
+READY = "Ctrl-C stops everything."
+"""The last line printed before one can use what runs."""
+
+ABOUT = {
+    "hello": "a page that shows which instance answers",
+    "echo": "the request as the app sees it",
+}
+
+
+class ConsoleScreen:
+    """Prints on a terminal, or plainly into a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def starting(self, what: str) -> None:
+        self._console.print(f"starting {what} …", style="dim")
+
+    def event(self, text: str) -> None:
+        line = Text(f"{time.strftime('%H:%M:%S')} ", style="dim").append(text, style="yellow not dim")
+        self._console.print(line, soft_wrap=True)
+
+    def log_lines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._console.print(Text(line, style="dim"), soft_wrap=True)
+
+    def problems(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self._console.print(Text("router dev: ", style="bold red").append(problem, style="not bold default"))
+
+    def ready(self, stack: Stack) -> None:
+        """Print what runs and what to do with it."""
+        self._console.print()
+        self._console.print(_urls(stack.plan))
+        self._console.print()
+        self._console.print(_processes(stack))
+        self._console.print()
+        for comment, line in recipes(stack):
+            self._console.print(Text(f"# {comment}", style="green"), soft_wrap=True)
+            self._console.print(Text(line), soft_wrap=True)
+        self._console.print()
+        plan = stack.plan
+        logs = f"Logs: {shown(plan.log('router'))} (component log), {shown(plan.access_log)} (one line a request)"
+        self._console.print(Text(logs, style="dim"), soft_wrap=True)
+        self._console.print(Text(READY, style="bold"))
+
+    def stopping(self) -> None:
+        self._console.print("stopping …", style="dim")
+
+    def stopped(self) -> None:
+        self._console.print("everything is stopped", style="dim")
+
+
+def _urls(plan: Plan) -> Table:
+    table = Table.grid(padding=(0, 3))
+    for app in APPS:
+        http, https = urls(plan, app)
+        table.add_row(Text(http, style="bold cyan"), Text(https, style="cyan"), Text(ABOUT[app], style="dim"))
+    return table
+
+
+def urls(plan: Plan, app: str) -> tuple[str, str]:
+    """Return the addresses of an app, over HTTP and over HTTPS."""
+    host = hostname(app)
+    return f"http://{host}:{plan.options.http_port}/", f"https://{host}:{plan.options.https_port}/"
+
+
+def _processes(stack: Stack) -> Table:
+    plan, options = stack.plan, stack.plan.options
+    table = Table("running", "pid", "at", box=None, header_style="bold", pad_edge=False)
+    ports = f"http 127.0.0.1:{options.http_port}, https 127.0.0.1:{options.https_port}"
+    workers = f"{options.workers} worker{'' if options.workers == 1 else 's'}"
+    table.add_row("router", _pid(stack.router and stack.router.pid), f"{ports}, {workers}")
+    store = f", JetStream in {shown(plan.state / 'nats')}" if stack.nats else ""
+    table.add_row("nats-server", _pid(stack.nats and stack.nats.pid), f"{plan.nats_shown}{store}")
+    for instance in stack.instances:
+        table.add_row(instance.child.name, str(instance.child.pid), instance.address)
+    return table
+
+
+def _pid(pid: int | None) -> str:
+    return str(pid) if pid else "-"
+
+
+def recipes(stack: Stack) -> list[tuple[str, str]]:
+    """Return lines to paste into another terminal, each with what it shows."""
+    plan = stack.plan
+    http, https = urls(plan, "hello")
+    echo, _ = urls(plan, "echo")
+    victim = next(instance for instance in stack.instances if instance.app == "hello")
+    router = own_command()
+    nats = "" if plan.nats_url == "nats://127.0.0.1:4222" else f" --nats {plan.nats_shown}"
+    mine = f"http://mine.localhost:{plan.options.http_port}/"
+    return [
+        ("a request over HTTP, and one over HTTPS", f"curl {http}"),
+        (f"(certs: {shown(plan.ca_certificate.parent)})", f"curl --cacert {shown(plan.ca_certificate)} {https}"),
+        ("what the app behind the router sees of a request", f"curl {echo}some/path?x=1"),
+        (
+            "kill an instance in mid-traffic: the other one takes over, no request fails",
+            f"kill -9 {victim.child.pid}; for i in 1 2 3 4 5 6; do curl -s {http}; done",
+        ),
+        (
+            "the route table; the killed instance leaves it within 25 s",
+            f"{router} routes -c {shown(plan.config_file)}",
+        ),
+        (
+            "an app of your own: serve it, announce it, look at it",
+            f"python3 -m http.server 9000 --bind 127.0.0.1 &\n"
+            f"{router} register --uri mine.localhost --port 9000 --host 127.0.0.1{nats} &\n"
+            f"sleep 1; curl {mine}",
+        ),
+    ]
+
+
+def own_command() -> str:
+    """Return how this `router` is called in another terminal."""
+    own = Path(sys.argv[0]).absolute()
+    found = shutil.which("router")
+    if found is not None and Path(found).absolute() == own:
+        return "router"
+    return shown(own) if own.name == "router" else f"{shown(Path(sys.executable))} -m router"
+
+
+def shown(path: Path) -> str:
+    """Return a path as short as it can be typed from here."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("../..") and len(relative) < len(str(path)) else str(path)

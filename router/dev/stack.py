@@ -1,0 +1,215 @@
+"""The system of `router dev` while it runs: started in order, watched, and stopped to the last process.
+
+Owns the processes and what their ends mean; does not own what is printed (`screen`). One law: an instance that
+somebody kills stays dead, for seeing its traffic move on is what one kills it for.
+"""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+import aiohttp
+
+from router.dev.broker import greets, nats_command
+from router.dev.child import Child
+from router.dev.places import LOOPBACK
+from router.dev.plan import DevError, Plan
+from router.dev.samples import hostname, instance_id
+from router.view import Endpoint, ViewError, fetch, parse
+
+APPS = ("hello", "echo")
+INSTANCES = 2
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 8.0
+"""A router may take five seconds to end what is in flight."""
+
+SHORT_LIFE_S = 2.0
+"""A NATS server that lives no longer than this will not do better a second time."""
+
+
+class Screen(Protocol):
+    """What the stack tells about."""
+
+    def starting(self, what: str) -> None: ...
+
+    def event(self, text: str) -> None: ...
+
+
+class Instance(NamedTuple):
+    """One running instance of a sample app, and where the router reaches it."""
+
+    app: str
+    number: int
+    child: Child
+    address: str
+
+
+class Stack:
+    """All processes; lives inside `running`. ``broken`` is done, with the reason, when it cannot go on."""
+
+    def __init__(self, plan: Plan, screen: Screen) -> None:
+        self.plan = plan
+        self.instances: list[Instance] = []
+        self.nats: Child | None = None
+        self.router: Child | None = None
+        self.broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._screen = screen
+        self._samples: dict[tuple[str, int], Child] = {}
+        self._watchers: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start everything and wait until every instance is reached through the router. Raises `DevError`."""
+        for log in self.plan.state.glob("*.log"):
+            log.write_bytes(b"")
+        if self.plan.nats_server is not None:
+            self._screen.starting("nats-server")
+            self.nats = await self._start_nats()
+            self._watch(self._keep_nats())
+        elif not await self._until(self._nats_greets, None):
+            raise DevError([f"no NATS server answers at {self.plan.nats_shown}"])
+        self._screen.starting("router")
+        self.router = await self._start_router()
+        self._watch(self._router_must_live())
+        self._screen.starting("sample apps")
+        await self._start_samples()
+
+    async def stop(self) -> None:
+        """End everything: the apps, which withdraw their routes, and the router; then NATS. Never raises."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(
+            *(child.stop(STOP_TIMEOUT_S) for child in (*self._samples.values(), self.router) if child)
+        )
+        if self.nats is not None:
+            await self.nats.stop(STOP_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """End everything now: what a second Ctrl-C asks for."""
+        for child in (*self._samples.values(), self.router, self.nats):
+            if child is not None:
+                child.kill()
+
+    async def _start_nats(self) -> Child:
+        plan = self.plan
+        assert plan.nats_server is not None
+        command = nats_command(plan.nats_server, LOOPBACK, plan.options.nats_port, plan.state / "nats")
+        child = await Child.start("nats-server", command, plan.log("nats-server"))
+        await self._must(self._nats_greets, child)
+        return child
+
+    async def _start_router(self) -> Child:
+        command = [sys.executable, "-m", "router", "run", "-c", str(self.plan.config_file)]
+        child = await Child.start("router", command, self.plan.log("router"))
+        # Its table can be read a little before its traffic ports are open.
+        async with aiohttp.ClientSession() as session:
+            await self._must(lambda: self._answers(session), child)
+        return child
+
+    async def _start_samples(self) -> None:
+        for app in APPS:
+            for number in range(INSTANCES):
+                child = await self._start_sample(app, number)
+                self._samples[app, number] = child
+        found: dict[str, Endpoint] = {}
+
+        async def all_are_routed() -> bool:
+            found.update(await asyncio.to_thread(self._endpoints))
+            return all(instance_id(*key) in found for key in self._samples)
+
+        for child in self._samples.values():
+            await self._must(all_are_routed, child)
+        for (app, number), child in self._samples.items():
+            instance = Instance(app, number, child, found[instance_id(app, number)].address)
+            self.instances.append(instance)
+            self._watch(self._tell_end_of(instance))
+
+    async def _start_sample(self, app: str, number: int) -> Child:
+        command = [sys.executable, "-m", "router.dev.samples", app, str(number), self.plan.nats_url]
+        return await Child.start(f"{app}/{number}", command, self.plan.log(f"{app}/{number}"))
+
+    async def _must(self, condition: Callable[[], Awaitable[bool]], child: Child) -> None:
+        if not await self._until(condition, child):
+            ended = (
+                f"{child.name} {await child.ended()}" if not child.running else f"{child.name} did not get ready"
+            )
+            raise DevError([f"{ended}; the end of {child.log}:", *child.last_words().splitlines()])
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], child: Child | None) -> bool:
+        """Wait for a condition of another process; false if the child ended or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while child is None or child.running:
+                    if await condition():
+                        return True
+                    await asyncio.sleep(0.03)
+        return False
+
+    async def _nats_greets(self) -> bool:
+        host, _, port = self.plan.nats_shown.rpartition("://")[2].rpartition(":")
+        return await greets(host.strip("[]"), int(port))
+
+    async def _answers(self, session: aiohttp.ClientSession) -> bool:
+        # A host that nobody has announced: 404 shows that a worker serves.
+        url = f"http://{LOOPBACK}:{self.plan.options.http_port}/"
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            timeout = aiohttp.ClientTimeout(total=2)
+            async with session.get(url, headers={"Host": "nobody.localhost"}, timeout=timeout) as response:
+                return response.status == 404
+        return False
+
+    def _endpoints(self) -> dict[str, Endpoint]:
+        """Return what the router has, by instance id."""
+        with contextlib.suppress(ViewError):
+            routes = parse(fetch(self.plan.routes))
+            wanted = [routes.get(hostname(app), []) for app in APPS]
+            return {endpoint.private_instance_id: endpoint for endpoints in wanted for endpoint in endpoints}
+        return {}
+
+    def _watch(self, watching: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(watching)
+        self._watchers.add(task)  # type: ignore[arg-type]
+
+    async def _tell_end_of(self, instance: Instance) -> None:
+        how = await instance.child.ended()
+        others = [each for each in self.instances if each.app == instance.app and each.child.running]
+        left = ", ".join(each.child.name for each in others)
+        told = f"its traffic goes to {left}" if left else f"no instance of {instance.app} is left"
+        self._screen.event(f"{instance.child.name} (pid {instance.child.pid}) {how}: {told}")
+
+    async def _router_must_live(self) -> None:
+        assert self.router is not None
+        how = await self.router.ended()
+        self._break(f"the router {how}", self.router)
+
+    async def _keep_nats(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            assert self.nats is not None
+            started = loop.time()
+            how = await self.nats.ended()
+            if loop.time() - started < SHORT_LIFE_S:
+                return self._break(f"nats-server {how}", self.nats)
+            self._screen.event(
+                f"nats-server (pid {self.nats.pid}) {how}: the router keeps its table; starting another"
+            )
+            try:
+                self.nats = await self._start_nats()
+            except DevError as error:
+                return self._break(str(error), self.nats)
+            self._screen.event(f"nats-server runs again (pid {self.nats.pid})")
+
+    def _break(self, why: str, child: Child) -> None:
+        if not self.broken.done():
+            self.broken.set_result(f"{why}; the end of {child.log}:\n{child.last_words()}")
+
+
+@contextlib.asynccontextmanager
+async def running(plan: Plan, screen: Screen) -> AsyncIterator[Stack]:
+    """Make the stack, which the caller starts, and stop whatever of it runs when the context is left."""
+    stack = Stack(plan, screen)
+    try:
+        yield stack
+    finally:
+        await stack.stop()
