@@ -165,7 +165,7 @@ class FrameStream(asyncio.Protocol):
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._buffer = bytearray()
-        self._transport: asyncio.Transport | None = None
+        self._transport: Any = None
         self._error: Exception | None = None
         self._writable = asyncio.Event()
         self._writable.set()

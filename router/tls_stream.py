@@ -51,6 +51,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         self._state = _HANDSHAKE
         self._paused = False
         self._eof_sent = False
+        self._eof_received = False
         self._error: Exception | None = None
         self._raw: Any = None
         self._inner: Any = None
@@ -74,9 +75,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
             self._read()
 
     def eof_received(self) -> bool:
-        if self._state == _OPEN:
-            self._end_of_stream()
-        return False
+        return self._state == _OPEN and self._end_of_stream()
 
     def connection_lost(self, exc: Exception | None) -> None:
         state, self._state = self._state, _CLOSED
@@ -149,11 +148,16 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         if self._outgoing.pending:
             self._flush()
 
-    def _end_of_stream(self) -> None:
-        """The peer sends no more: TLS has no half-closed state that HTTP makes use of, so this ends both ways
-        unless the inner protocol wants to finish writing."""
-        if not self._inner.eof_received():
-            self.close()
+    def _end_of_stream(self) -> bool:
+        """The peer sends no more, by close_notify or by closing; that ends both ways unless the inner protocol
+        wants to finish writing. Told once."""
+        if self._eof_received:
+            return False
+        self._eof_received = True
+        if self._inner.eof_received():
+            return True
+        self.close()
+        return False
 
     def _die(self, error: Exception) -> None:
         self._error = error
@@ -190,8 +194,10 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         self._raw.abort()
 
     def write_eof(self) -> None:
-        """Send close_notify; the peer's bytes are still read."""
+        """Send close_notify and end the raw stream; the peer's bytes are still read."""
         self._send_close_notify()
+        if not self._raw.is_closing():
+            self._raw.write_eof()
 
     def can_write_eof(self) -> bool:
         return True

@@ -46,6 +46,9 @@ class Client(Protocol):
     def accept_body(self) -> None:
         """The exchange can take the request body from now on."""
 
+    def hold_body(self) -> None:
+        """The exchange has lost its endpoint: no more body until `accept_body` is called again."""
+
     def cut(self) -> None:
         """End a response that has begun but cannot be completed, so that the client sees it is truncated."""
 

@@ -110,6 +110,24 @@ def unknown_failure() -> Reply:
     return Reply(502, [b"X-Cf-Routererror: unknown_failure"], b"", b"unknown_failure", close=True)
 
 
+_SPOKEN_REASONS = frozenset(
+    {"missing required Host header", "too many Host headers", "malformed Host header", "invalid URL escape"}
+)
+
+
+def bad_request(status: int, cause: str) -> Reply:
+    """Build the answer to a message that is not HTTP as we accept it.
+
+    Only the causes that Gorouter tells its clients are told; the others say the status alone.
+    """
+    if status == 501:
+        return refusal(status, cause.encode())
+    text = b"%d %b" % (status, reason(status))
+    if cause in _SPOKEN_REASONS:
+        text += b": " + cause.encode()
+    return refusal(status, text)
+
+
 def refusal(status: int, text: bytes) -> Reply:
     """Build the answer to what never became a request (GOROUTER.md §5.1)."""
     return Reply(status, [_TEXT], text, close=True)

@@ -188,10 +188,12 @@ class RequestHead:
         framing: `NO_BODY`, `LENGTH` or `CHUNKED`.
         length: bytes of body for `LENGTH`.
         keep_alive: whether the client lets the connection stay open.
-        size: bytes of the head, for limits.
+        size: bytes of the head without its final empty line, for limits.
+        count: number of header lines.
     """
 
     __slots__ = (
+        "count",
         "framing",
         "host",
         "keep_alive",
@@ -217,6 +219,7 @@ class RequestHead:
         self.length = 0
         self.keep_alive = minor == 1
         self.size = 0
+        self.count = 0
 
 
 class ResponseHead:
@@ -252,6 +255,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
     method, target, minor = match.groups()
     head = RequestHead(method, target, 1 if minor == b"1" else 0)
     head.size = len(raw)
+    head.count = len(raw_lines) - 1
     special = head.special
     _request_lines.read(raw_lines, 1, head.lines, special)
     if b"host" in special:

@@ -1,0 +1,232 @@
+"""The data plane of one worker, assembled: listeners, client connections, the proxy, the sweep.
+
+Owns which parts there are and their common timer; does not own the process or the stream to control
+(`router.worker`). One law: time-outs are deadlines on the objects, looked at a few times a second by one sweep;
+nothing on the hot path arms a timer.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from random import random
+from time import monotonic
+
+from router.backend.connections import BackendOptions, Connections
+from router.config.schema import Config
+from router.frontend.http1 import ClientConnection, FrontendOptions
+from router.log import Logger
+from router.metrics import Counters
+from router.proxy.access_log import AccessLog
+from router.proxy.forward import Proxy, ProxyOptions
+from router.proxy.log_writer import LogWriter
+from router.proxy.rewrite import RewriteOptions
+from router.routing.balancing import Balancer
+from router.routing.mirror import Mirror
+from router.sync import Listener
+from router.tls import backend_context, frontend_context
+from router.tls_stream import TlsStream
+
+SWEEP_S = 0.1
+"""How often deadlines are looked at: the precision of every time-out."""
+_BACKLOG = 4096
+_HANDSHAKE_S = 10.0
+"""A client has this long for its TLS handshake."""
+_DEFAULT_RESPONSE_HEAD_BYTES = 10 * 1024 * 1024
+"""``max_response_header_bytes: 0``, as in Go's HTTP client."""
+_MARK_SHARE = 4
+"""Failure marks hold for this part of ``droplet_stale_threshold`` (GOROUTER.md §6.1)."""
+
+
+class DataPlane:
+    """Serves requests.
+
+    Args:
+        report_failed: tells control of a TLS endpoint removed from the pool of a key.
+
+    Raises:
+        TlsError: a certificate cannot be used.
+        OSError: the access log cannot be opened.
+    """
+
+    def __init__(self, config: Config, logger: Logger, report_failed: Callable[[str, int], None]) -> None:
+        self._config = config
+        self._logger = logger
+        self._servers: list[asyncio.Server] = []
+        self._clients: set[ClientConnection] = set()
+        self._handshakes: dict[TlsStream, float] = {}
+        self._frontend = _frontend_options(config)
+        self._context: ssl.SSLContext | None = frontend_context(config) if config.enable_ssl else None
+        self.counters = Counters()
+        self.connections = Connections(_backend_options(config), monotonic)
+        self.mirror = Mirror(self.connections.endpoint_gone)
+        self.log_writer: LogWriter | None = None
+        if config.access_log.file:
+            self.log_writer = LogWriter(config.access_log.file, self._log_lost)
+        self.proxy = Proxy(
+            _proxy_options(config),
+            self.mirror,
+            _balancer(config),
+            self.connections,
+            AccessLog(
+                self.log_writer.write if self.log_writer else None,
+                hide_client=config.logging.disable_log_source_ip,
+                hide_forwarded_for=config.logging.disable_log_forwarded_for,
+            ),
+            self.counters,
+            logger.child("proxy"),
+            report_failed,
+        )
+
+    # Accepting.
+
+    async def listen(self, listeners: list[Listener]) -> None:
+        """Accept on inherited sockets."""
+        loop = asyncio.get_running_loop()
+        for listener in listeners:
+            sock = socket.socket(fileno=listener.fd)
+            sock.setblocking(False)
+            factory = self._accept_tls if listener.kind == "https" else self._accept_plain
+            self._servers.append(await loop.create_server(factory, sock=sock, backlog=_BACKLOG))
+
+    def _accept_plain(self) -> asyncio.Protocol:
+        return ClientConnection(self.proxy, self._frontend, self._clients, secure=False)
+
+    def _accept_tls(self) -> asyncio.Protocol:
+        assert self._context is not None
+        stream = TlsStream(self._context, self._handshake_done, self._handshake_failed)
+        self._handshakes[stream] = monotonic() + _HANDSHAKE_S
+        return stream
+
+    def _handshake_done(self, stream: TlsStream) -> asyncio.Protocol:
+        self._handshakes.pop(stream, None)
+        return ClientConnection(self.proxy, self._frontend, self._clients, secure=True)
+
+    def _handshake_failed(self, stream: TlsStream, error: BaseException) -> None:
+        self._handshakes.pop(stream, None)
+        self._logger.debug("tls-handshake-failed", error=str(error))
+
+    def stop_accepting(self) -> None:
+        """Stop accepting. The sockets stay open in control, so connections waiting in them are not lost."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    # The timer.
+
+    def sweep(self) -> None:
+        """Look at all deadlines; called every `SWEEP_S`."""
+        now = monotonic()
+        for exchange in list(self.proxy.active):
+            if exchange.deadline and now >= exchange.deadline and not exchange.finished:
+                exchange.timed_out()
+        for client in list(self._clients):
+            if client.deadline and now >= client.deadline:
+                client.expire()
+        for stream, deadline in list(self._handshakes.items()):
+            if now >= deadline:
+                del self._handshakes[stream]
+                stream.abort()
+        if self.log_writer is not None:
+            self.log_writer.flush()
+
+    def every_second(self) -> None:
+        """What is renewed once a second."""
+        self.proxy.renew_date()
+        self.connections.sweep(monotonic())
+
+    # The end.
+
+    def drain(self) -> None:
+        """Take no more requests: idle connections close, others after the response at hand."""
+        self.stop_accepting()
+        for client in list(self._clients):
+            client.drain()
+        self.connections.close_idle()
+
+    def is_drained(self) -> bool:
+        """Whether nothing that is waited for is left: WebSockets are not (GOROUTER.md §1.6)."""
+        return not self._handshakes and all(client.is_tunnel() for client in self._clients)
+
+    def unfinished(self) -> int:
+        """Return the number of exchanges in progress."""
+        return len(self.proxy.active)
+
+    def close(self) -> None:
+        """Cut what is left and write out the access log."""
+        self.stop_accepting()
+        for exchange in list(self.proxy.active):
+            exchange.stop()
+        for client in list(self._clients):
+            client.abort()
+        for stream in list(self._handshakes):
+            stream.abort()
+        self.connections.abort_all()
+        if self.log_writer is not None:
+            self.log_writer.close()
+
+    def gauges(self) -> dict[str, int]:
+        """Return what is now, for control."""
+        return {
+            "client_connections": len(self._clients),
+            "backend_connections": len(self.connections),
+            "active_exchanges": len(self.proxy.active),
+            "routes": len(self.mirror.table),
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return all counters by name."""
+        if self.log_writer is not None:
+            self.counters.access_log_dropped = self.log_writer.dropped
+        return self.counters.as_dict()
+
+    def _log_lost(self, problem: str) -> None:
+        self._logger.error("access-log-error", error=problem)
+
+
+def _frontend_options(config: Config) -> FrontendOptions:
+    return FrontendOptions(
+        idle_s=config.frontend_idle_timeout,
+        header_s=config.read_header_timeout,
+        max_head_bytes=config.max_request_header_bytes,
+    )
+
+
+def _backend_options(config: Config) -> BackendOptions:
+    return BackendOptions(
+        dial_timeout_s=config.endpoint_dial_timeout,
+        handshake_timeout_s=config.tls_handshake_timeout,
+        keep_alive=not config.disable_keep_alives,
+        max_idle=min(config.max_idle_conns_per_host, config.max_idle_conns),
+        probe_interval_s=config.endpoint_keep_alive_probe_interval,
+        max_head_bytes=config.max_response_header_bytes or _DEFAULT_RESPONSE_HEAD_BYTES,
+        max_headers=config.max_response_headers,
+        context=backend_context(config),
+    )
+
+
+def _proxy_options(config: Config) -> ProxyOptions:
+    filtered = frozenset(name.strip().lower().encode() for name in config.hop_by_hop_headers_to_filter)
+    return ProxyOptions(
+        rewrite=RewriteOptions(
+            force_https=config.force_forwarded_proto_https,
+            sanitize_proto=config.sanitize_forwarded_proto,
+            kept_from_connection=filtered,
+            close=config.disable_keep_alives,
+        ),
+        health_user_agent=config.healthcheck_user_agent.encode(),
+        max_attempts=config.backends.max_attempts,
+        endpoint_timeout_s=config.endpoint_timeout,
+        empty_pool_503=config.empty_pool_response_code_503,
+        max_header_bytes=config.max_request_header_bytes,
+        max_headers=config.max_request_headers,
+    )
+
+
+def _balancer(config: Config) -> Balancer:
+    return Balancer(
+        config.balancing_algorithm,
+        max(config.backends.max_conns, 0),
+        config.droplet_stale_threshold / _MARK_SHARE,
+        random,
+    )

@@ -1,0 +1,478 @@
+"""One HTTP/1 client connection: reads requests one after another, writes their responses.
+
+Owns framing towards the client, keep-alive, pipelining and half-read bodies; decides nothing about routes. One
+law: a connection whose framing is in doubt ends with the response at hand, and not one byte more is read as HTTP.
+"""
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from router.frontend.writing import interim_head, response_head, switch_head, version_not_supported
+from router.proxy import reply
+from router.proxy.client import UNKNOWN_LENGTH
+from router.proxy.exchange import Exchange
+from router.proxy.forward import Proxy
+from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
+from router.wire.head_buffer import HeadBuffer
+from router.wire.http1 import (
+    LENGTH,
+    NO_BODY,
+    REQUEST_FIELDS,
+    REQUEST_START,
+    BadMessage,
+    RequestHead,
+    UnsupportedVersion,
+    parse_request_head,
+)
+
+_HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = range(6)
+"""Reading a head; reading a body; request complete, response not; raw bytes; response done but bytes may still
+come that nobody wants; closed."""
+
+_PIPELINED_BYTES = 65536
+_DRAINED_BODY_BYTES = 256 * 1024
+"""A body nobody wants is read to its end if no more than this is missing; otherwise the connection closes."""
+_LINGER_S = 2.0
+_FLUSH_S = 30.0
+"""A closing connection whose client takes not one byte for so long is given up."""
+_WRITE_HIGH_BYTES = 65536
+_HEAD_SLACK_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendOptions:
+    """Limits of client connections; times in seconds, 0 is no limit."""
+
+    idle_s: float
+    header_s: float
+    max_head_bytes: int
+
+
+class ClientConnection(asyncio.Protocol):
+    """Serves one client connection from accept to close; implements `proxy.client.Client`."""
+
+    def __init__(
+        self, proxy: Proxy, options: FrontendOptions, connections: "set[ClientConnection]", secure: bool
+    ) -> None:
+        # For the connection.
+        self.secure = secure
+        self.peer = b""
+        self.peer_ip = b""
+        self.deadline = 0.0
+        """Monotonic seconds after which `expire` is called; 0 is never."""
+        self._proxy = proxy
+        self._options = options
+        self._connections = connections
+        self._transport: Any = None
+        self._phase = _HEAD
+        self._buffer = b""
+        self._partial: HeadBuffer | None = None
+        self._serving = False
+        self._keep_alive = True
+        self._draining = False
+        self._paused = False
+        # For the request at hand.
+        self.protocol = b"HTTP/1.1"
+        self.exchange: Exchange | None = None
+        self._head: RequestHead | None = None
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._body_wanted = False
+        self._chunked_out = False
+        self._until_close = False
+        self._unsent = 0
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        ip = str(peer[0]).removeprefix("::ffff:") if peer else ""
+        self.peer_ip = ip.encode()
+        port = peer[1] if peer else 0
+        self.peer = (f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}").encode()
+        self._transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
+        self._connections.add(self)
+        self._await_head(monotonic())
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase == _HEAD:
+            self._buffer = self._buffer + data if self._buffer else data
+            if not self._serving:
+                self._serve()
+        elif phase == _BODY:
+            self._body_bytes(data)
+        elif phase == _TUNNEL:
+            if self.exchange is not None:
+                self.exchange.tunnel_from_client(data)
+        elif phase == _AWAIT:
+            self._buffer += data
+            if len(self._buffer) > _PIPELINED_BYTES:
+                self.pause_reading()
+
+    def eof_received(self) -> bool:
+        exchange = self.exchange
+        if self._phase == _TUNNEL and exchange is not None:
+            exchange.tunnel_client_eof()
+            return True
+        # As in Gorouter (and nginx), a client that ends its side while it waits for a response has gone: a closed
+        # connection cannot be told from a half-closed one until something is written to it.
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._phase = _CLOSED
+        self._connections.discard(self)
+        if self.exchange is not None:
+            self.exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.client_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.client_writable()
+
+    # What the worker calls.
+
+    def expire(self) -> None:
+        """The deadline has passed: of an idle connection, an unfinished head, or lingering."""
+        self.deadline = 0.0
+        if self._phase == _HEAD and self._partial is not None:
+            self._refuse(BadMessage(408, "request head not complete in time"))
+        elif self._phase in (_HEAD, _LINGER):
+            self._close()
+        elif self._phase == _CLOSED:
+            self._check_flush()
+
+    def drain(self) -> None:
+        """Take no further request: close now if idle, else with the response at hand."""
+        self._draining = True
+        if self._phase == _HEAD and not self._buffer and self._partial is None:
+            self._close()
+
+    def is_tunnel(self) -> bool:
+        return self._phase == _TUNNEL
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # Reading.
+
+    def _await_head(self, now: float) -> None:
+        self._phase = _HEAD
+        idle_s = self._options.idle_s
+        self.deadline = now + idle_s if idle_s else 0.0
+
+    def _serve(self) -> None:
+        """Read and serve requests as long as whole heads are at hand and no exchange is in progress."""
+        self._serving = True
+        while self._phase == _HEAD and self._buffer:
+            data = self._buffer
+            end = data.find(b"\r\n\r\n") if self._partial is None else -1
+            try:
+                if end >= 0:
+                    self._buffer = data[end + 4 :]
+                    self._begin(data[:end])
+                else:
+                    self._buffer = b""
+                    gathered = self._gather(data)
+                    if gathered is not None:
+                        self._buffer = gathered[1]
+                        self._begin(gathered[0])
+            except BadMessage as error:
+                self._refuse(error)
+        self._serving = False
+
+    def _gather(self, data: bytes) -> tuple[bytes, bytes] | None:
+        if self._partial is None:
+            self._partial = HeadBuffer()
+            if self._options.header_s:
+                self.deadline = monotonic() + self._options.header_s
+        partial = self._partial
+        gathered = partial.add(data)
+        limit = self._options.max_head_bytes + _HEAD_SLACK_BYTES
+        if gathered is not None:
+            self._partial = None
+            if len(gathered[0]) > limit:
+                raise BadMessage(431, "Request Header Fields Too Large")
+            return gathered
+        if len(partial) > limit:
+            raise BadMessage(431, "Request Header Fields Too Large")
+        first = partial.peek(limit).partition(b"\n")[0] if len(partial) < 256 else b""
+        if first and REQUEST_START.fullmatch(first) is None:
+            raise BadMessage(400, "malformed request line")
+        return None
+
+    def _begin(self, raw: bytes) -> None:
+        if len(raw) > self._options.max_head_bytes + _HEAD_SLACK_BYTES:
+            raise BadMessage(431, "Request Header Fields Too Large")
+        head = parse_request_head(raw)
+        self._head = head
+        self.deadline = 0.0
+        self._keep_alive = head.keep_alive and not self._draining
+        self._chunked_out = False
+        self._until_close = False
+        self.protocol = b"HTTP/1.1" if head.minor else b"HTTP/1.0"
+        if head.target == b"*":
+            self._answer_options()
+            return
+        if head.framing == NO_BODY:
+            self._phase = _AWAIT
+        else:
+            self._expect_body(head)
+        exchange = self.exchange = Exchange(self._proxy, self, head)
+        try:
+            self._proxy.begin(exchange)
+        except Exception as error:
+            self._proxy.panicked(exchange, error)
+
+    def _answer_options(self) -> None:
+        """``OPTIONS *`` asks about the server itself, not about any route; not logged, as in Gorouter."""
+        self._phase = _AWAIT
+        self.send_response(200, [self._proxy.date_line], 0, b"", True)
+        self._next(monotonic())
+
+    def _expect_body(self, head: RequestHead) -> None:
+        self._phase = _BODY
+        self._body_wanted = False
+        if head.framing == LENGTH:
+            self._remaining = head.length
+            self._decoder = None
+        else:
+            self._decoder = ChunkedDecoder(REQUEST_FIELDS, self._options.max_head_bytes)
+
+    def _body_bytes(self, data: bytes) -> None:
+        exchange = self.exchange
+        if not self._body_wanted and exchange is not None:
+            # No endpoint yet: what has come is kept, what comes waits in the socket.
+            self._buffer += data
+            self.pause_reading()
+            return
+        try:
+            self._read_body(exchange, data)
+        except BadMessage as error:
+            self._keep_alive = False
+            if exchange is not None:
+                self._proxy.counters.bad_requests += 1
+                exchange.request_broken(reply.bad_request(error.status, error.reason))
+            else:
+                self._linger()
+
+    def _read_body(self, exchange: Exchange | None, data: bytes) -> None:
+        """Feed body bytes to the exchange, or to nobody if it is over; then what follows the body."""
+        decoder = self._decoder
+        if decoder is not None:
+            piece = decoder.feed(data)
+            done, rest = decoder.done, decoder.leftover
+        else:
+            piece, rest = data[: self._remaining], data[self._remaining :]
+            self._remaining -= len(piece)
+            done = self._remaining == 0
+        if exchange is None:
+            if done:
+                self._buffer = rest
+                self._next(monotonic())
+            return
+        if done:
+            self._phase = _AWAIT
+            self._buffer = rest
+        if piece:
+            exchange.request_body(piece)
+        if done and not exchange.finished:
+            exchange.request_end(decoder.trailers if decoder is not None else [])
+
+    # What the exchange calls (proxy.client.Client).
+
+    def accept_body(self) -> None:
+        self._body_wanted = True
+        data, self._buffer = self._buffer, b""
+        if data:
+            self._body_bytes(data)
+        self.resume_reading()
+
+    def send_interim(self, status: int, lines: list[bytes]) -> None:
+        self._transport.write(interim_head(status, lines))
+
+    def send_response(self, status: int, lines: list[bytes], length: int, body: bytes, complete: bool) -> None:
+        head = self._head
+        assert head is not None
+        minor = head.minor
+        if self._phase == _BODY and self._keep_alive:
+            self._keep_alive = self._can_drain_body()
+        if length == UNKNOWN_LENGTH and not complete:
+            if minor:
+                self._chunked_out = True
+            else:
+                self._keep_alive = False
+                self._until_close = True
+        if self._draining:
+            self._keep_alive = False
+        out = response_head(status, lines, length, minor, self._keep_alive, self._chunked_out)
+        if body:
+            out += encode_chunk(body) if self._chunked_out else body
+        self._transport.write(out)
+
+    def send_body(self, piece: bytes) -> None:
+        self._transport.write(encode_chunk(piece) if self._chunked_out else piece)
+
+    def send_end(self, trailers: list[bytes]) -> None:
+        if self._chunked_out:
+            self._transport.write(encode_last_chunk(trailers))
+
+    def send_switch(self, lines: list[bytes]) -> None:
+        self._phase = _TUNNEL
+        self._transport.write(switch_head(lines))
+        data, self._buffer = self._buffer, b""
+        if data and self.exchange is not None:
+            self.exchange.tunnel_from_client(data)
+        self.resume_reading()
+
+    def send_tunnel(self, piece: bytes) -> None:
+        self._transport.write(piece)
+
+    def send_tunnel_eof(self) -> None:
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def hold_body(self) -> None:
+        self._body_wanted = False
+
+    def cut(self) -> None:
+        self._keep_alive = False
+        self._buffer = b""
+        self._phase = _CLOSED
+        if self._until_close:
+            # The end of the connection is the end of this body: only a reset tells that it was not reached.
+            self._reset()
+        else:
+            self._close()
+
+    def pause_reading(self) -> None:
+        if not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def close_after_response(self) -> None:
+        self._keep_alive = False
+
+    def exchange_finished(self) -> None:
+        self.exchange = None
+        if self._phase == _CLOSED:
+            return
+        if self._phase == _TUNNEL:
+            self._close()
+        elif self._phase == _BODY:
+            self._drain_body()
+        else:
+            self._next(monotonic())
+
+    # After a response.
+
+    def _next(self, now: float) -> None:
+        """Go on with the next request, or close."""
+        self._head = None
+        self._decoder = None
+        if not self._keep_alive or self._draining:
+            self._linger() if self._buffer else self._close()
+            return
+        self._await_head(now)
+        if self._paused:
+            self.resume_reading()
+        if self._buffer and not self._serving:
+            self._serve()
+
+    def _can_drain_body(self) -> bool:
+        """Whether the rest of a body that is not wanted any more is short enough to be read away."""
+        assert self._head is not None
+        if b"expect" in self._head.special:
+            # A client that waits for 100 Continue may or may not send the body after a final response
+            # (RFC 9110 §10.1.1): what comes next on the connection cannot be known.
+            return False
+        return self._decoder is None and self._remaining - len(self._buffer) <= _DRAINED_BODY_BYTES
+
+    def _drain_body(self) -> None:
+        """The exchange ended before the request body did."""
+        if not self._keep_alive:
+            self._linger()
+            return
+        data, self._buffer = self._buffer, b""
+        self.resume_reading()
+        if data:
+            self._body_bytes(data)
+
+    def _linger(self) -> None:
+        """Close so that the client gets to read the response: closing with unread bytes in the socket makes the
+        kernel send a reset, which throws away what the client has not read yet."""
+        if self._transport.is_closing():
+            return
+        self._phase = _LINGER
+        self._buffer = b""
+        self.deadline = monotonic() + _LINGER_S
+        self.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        """Close once everything written has been sent; `_check_flush` sees to it that this comes to an end."""
+        self._phase = _CLOSED
+        self._unsent = self._transport.get_write_buffer_size()
+        self.deadline = monotonic() + _FLUSH_S
+        if not self._transport.is_closing():
+            self._transport.close()
+
+    def _check_flush(self) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent < self._unsent:
+            self._unsent = unsent
+            self.deadline = monotonic() + _FLUSH_S
+        else:
+            self._transport.abort()
+
+    def _reset(self) -> None:
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def _refuse(self, error: BadMessage) -> None:
+        """Answer what is not a request we accept, and read nothing more."""
+        self._proxy.counters.bad_requests += 1
+        self._partial = None
+        self._keep_alive = False
+        if isinstance(error, UnsupportedVersion):
+            self._refuse_version(error)
+            return
+        answer = reply.bad_request(error.status, error.reason)
+        lines = [*answer.lines, self._proxy.date_line]
+        body = answer.body
+        self._transport.write(response_head(answer.status, lines, len(body), 1, False, False) + body)
+        self._linger()
+
+    def _refuse_version(self, error: UnsupportedVersion) -> None:
+        """Answer another HTTP version as Gorouter does: 505, but HTTP/1.2 and the like with a bare 400, and the
+        preface of an HTTP/2 connection as a request without a host. The last two are logged."""
+        if error.major != 1 and error.method != b"PRI":
+            self._transport.write(version_not_supported(self._proxy.date_line))
+            self._linger()
+            return
+        self.protocol = error.version
+        self._head = RequestHead(error.method, error.target, 1)
+        exchange = self.exchange = Exchange(self._proxy, self, self._head)
+        self._phase = _AWAIT
+        if error.major == 1:
+            self._transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            exchange.finish()
+        else:
+            exchange.answer(reply.empty_host())

@@ -1,0 +1,296 @@
+"""One request and its response, from the parsed head to the log line.
+
+Owns what is known about this exchange and its life after an endpoint was chosen: passing bytes, flow control,
+the end. The decisions before that are `proxy.forward`'s. One law: every exchange, however it ends, ends in
+`finish`, exactly once.
+
+Fields have class-level defaults, so that an ordinary exchange only sets the few it uses.
+"""
+
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING
+
+from router.backend.connection import BackendConnection
+from router.backend.failure import CANCELLED, TIMEOUT, BackendFailure
+from router.proxy.client import NO_LENGTH, UNKNOWN_LENGTH, Client
+from router.proxy.reply import Reply
+from router.proxy.rewrite import response_lines
+from router.routing.pool import Endpoint, Pool
+from router.wire.chunked import encode_chunk, encode_last_chunk
+from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from router.proxy.forward import Proxy
+
+CANCELLED_FAILURE = BackendFailure(CANCELLED, "context canceled")
+
+
+class Exchange:
+    """A request being served. Made by a frontend, dead after `finish`."""
+
+    # Set by the pipeline.
+    request_id: bytes = b""
+    pool: Pool | None = None
+    forwarded_for: bytes = b""
+    forwarded_proto: bytes = b""
+    prefix: bytes = b""
+    upgrade: bytes = b""
+    repeatable: bool = False
+    """No body and a method that may be sent twice (GOROUTER.md §6.4, "Idempotent")."""
+
+    # Attempts.
+    endpoint: Endpoint | None = None
+    connection: BackendConnection | None = None
+    """In use by this exchange; None once it is released or lost."""
+    last_connection: BackendConnection | None = None
+    """The one this attempt was made on, for logs and the question whether it was a reused one."""
+    dialling: "asyncio.Task[None] | None" = None
+    attempts: int = 0
+    tried: list[Endpoint] | None = None
+    redialled: bool = False
+    counted: bool = False
+    """This exchange is in its endpoint's in-flight count."""
+    body_sent: bool = False
+    deadline: float = 0.0
+    """Monotonic seconds when ``endpoint_timeout`` is over; 0 is never."""
+    proxied_at: float = 0.0
+    last_failure: BackendFailure | None = None
+
+    # Outcome.
+    status: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    router_error: bytes = b""
+    response_started: bool = False
+    response_ended: bool = False
+    request_complete: bool = False
+    tunnelling: bool = False
+    tunnel_eofs: int = 0
+    """Sides that have ended their stream; with both the tunnel is over."""
+    finished: bool = False
+
+    def __init__(self, proxy: "Proxy", client: Client, head: RequestHead) -> None:
+        self.received_ns = time_ns()
+        self.started = monotonic()
+        self.proxy = proxy
+        self.client = client
+        self.head = head
+        self.method = head.method
+        if head.framing == NO_BODY:
+            self.request_complete = True
+
+    # The request, as the frontend reads it.
+
+    def request_body(self, piece: bytes) -> None:
+        """Pass on body bytes; only called after `Client.accept_body`, and until the exchange is finished."""
+        self.bytes_in += len(piece)
+        connection = self.connection
+        if connection is not None:
+            self.body_sent = True
+            connection.send(encode_chunk(piece) if self.head.framing == CHUNKED else piece)
+
+    def request_end(self, trailers: list[bytes]) -> None:
+        """The request body is complete."""
+        self.request_complete = True
+        connection = self.connection
+        if connection is not None and self.head.framing == CHUNKED:
+            self.body_sent = True
+            connection.send(encode_last_chunk(trailers))
+
+    def client_gone(self) -> None:
+        """The client closed its connection: whatever is being done for it stops."""
+        if self.finished:
+            return
+        self.proxy.counters.client_aborts += 1
+        self._drop_backend()
+        if self.tunnelling:
+            pass
+        elif self.response_started:
+            self.router_error = self.router_error or b"client-conn-closed-during-response-streaming"
+        else:
+            self.status = 499
+            self.router_error = b"endpoint_failure (context canceled)"
+        self.finish()
+
+    def request_broken(self, reply: Reply) -> None:
+        """The request body turned out to be malformed or came too slowly."""
+        self._drop_backend()
+        if self.response_started:
+            self.client.cut()
+            self.finish()
+        else:
+            self.answer(reply)
+
+    # The response, as the backend connection reads it.
+
+    def interim_response(self, head: ResponseHead) -> None:
+        if self.head.minor:
+            self.client.send_interim(head.status, head.lines)
+
+    def response_head(self, head: ResponseHead, body: bytes, complete: bool) -> None:
+        if self.counted:
+            self.uncount()
+        self.response_started = True
+        self.status = head.status
+        special = head.special
+        if b"x-cf-routererror" in special:
+            self.router_error = special[b"x-cf-routererror"]
+        lines = response_lines(head, self.request_id, self.proxy.date_line)
+        if head.length >= 0 and head.status != 204:
+            length = head.length
+        elif head.framing == CHUNKED or head.framing == UNTIL_CLOSE:
+            length = UNKNOWN_LENGTH
+        else:
+            length = NO_LENGTH
+        self.bytes_out = len(body)
+        if complete:
+            self.connection = None
+            self.response_ended = True
+        self.client.send_response(head.status, lines, length, body, complete)
+        if complete:
+            self.finish()
+
+    def response_body(self, piece: bytes) -> None:
+        self.bytes_out += len(piece)
+        self.client.send_body(piece)
+
+    def response_end(self, trailers: list[bytes]) -> None:
+        self.connection = None
+        if self.finished:
+            return
+        self.response_ended = True
+        self.client.send_end(trailers)
+        self.finish()
+
+    def backend_failed(self, failure: BackendFailure) -> None:
+        self.connection = None
+        if self.finished:
+            return
+        if self.tunnelling:
+            self.client.cut()
+            self.finish()
+        elif self.response_started:
+            self.cut_response(failure)
+        else:
+            self.proxy.attempt_failed(self, failure)
+
+    def cut_response(self, failure: BackendFailure) -> None:
+        """The response cannot be completed, and too much of it is out to say so."""
+        self.router_error = b"endpoint_failure (%b)" % failure.text.encode("latin-1", "replace")
+        self.proxy.log_failure(self, failure)
+        self.client.cut()
+        self.finish()
+
+    # Tunnels.
+
+    def switched(self, head: ResponseHead, first: bytes) -> None:
+        self.uncount()
+        self.tunnelling = True
+        self.response_started = True
+        self.status = 101
+        self.deadline = 0.0
+        self.proxy.counters.websocket_upgrades += 1
+        lines = response_lines(head, self.request_id, self.proxy.date_line)
+        lines.append(b"Upgrade: " + head.special[b"upgrade"])
+        self.client.send_switch(lines)
+        if first:
+            self.client.send_tunnel(first)
+
+    def tunnel_from_client(self, piece: bytes) -> None:
+        if self.connection is not None:
+            self.connection.send(piece)
+
+    def tunnel_from_backend(self, piece: bytes) -> None:
+        self.client.send_tunnel(piece)
+
+    def tunnel_client_eof(self) -> None:
+        """The client sends no more; what the backend still sends is relayed."""
+        if self.connection is not None:
+            self.connection.send_eof()
+        self._tunnel_eof()
+
+    def tunnel_backend_eof(self) -> None:
+        self.client.send_tunnel_eof()
+        self._tunnel_eof()
+
+    def _tunnel_eof(self) -> None:
+        self.tunnel_eofs += 1
+        if self.tunnel_eofs == 2:
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                connection.close()
+            self.finish()
+
+    # Flow control: whoever cannot take more stops whoever sends it.
+
+    def client_full(self) -> None:
+        if self.connection is not None:
+            self.connection.pause_reading()
+
+    def client_writable(self) -> None:
+        if self.connection is not None:
+            self.connection.resume_reading()
+
+    def backend_full(self) -> None:
+        self.client.pause_reading()
+
+    def backend_writable(self) -> None:
+        self.client.resume_reading()
+
+    # The end.
+
+    def timed_out(self) -> None:
+        """``endpoint_timeout`` is over."""
+        failure = BackendFailure(TIMEOUT, "context deadline exceeded")
+        if self.response_started:
+            self._drop_backend()
+            self.cut_response(failure)
+        else:
+            self.proxy.attempt_timed_out(self, failure)
+
+    def answer(self, reply: Reply) -> None:
+        """End the exchange with a response of the router's own."""
+        self.status = reply.status
+        self.router_error = reply.router_error
+        self.response_started = True
+        self.response_ended = True
+        if reply.close:
+            self.client.close_after_response()
+        body = b"" if self.method == b"HEAD" else reply.body
+        self.bytes_out = len(body)
+        lines = [*reply.lines, self.proxy.date_line]
+        self.client.send_response(reply.status, lines, len(reply.body), body, True)
+        self.finish()
+
+    def stop(self) -> None:
+        """The worker ends: cut whatever is still going on."""
+        self._drop_backend()
+        self.client.cut()
+        self.finish()
+
+    def uncount(self) -> None:
+        if self.counted and self.endpoint is not None:
+            self.counted = False
+            self.endpoint.in_flight -= 1
+
+    def finish(self) -> None:
+        """Release, count and log. The frontend may begin the next exchange inside this call."""
+        if self.finished:
+            return
+        self.finished = True
+        if self.counted:
+            self.uncount()
+        if self.connection is not None:
+            self._drop_backend()
+        self.proxy.finished(self)
+        self.client.exchange_finished()
+
+    def _drop_backend(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.discard()
+        task, self.dialling = self.dialling, None
+        if task is not None:
+            task.cancel()
