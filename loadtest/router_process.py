@@ -36,6 +36,12 @@ def configuration(
         },
         "nats": {"hosts": [{"hostname": "127.0.0.1", "port": nats_port}]},
         "start_response_delay_interval": "0s",
+        # Gorouter's own defaults close the connection to an instance after each request and log at debug level;
+        # operators who care for speed set these.
+        "disable_keep_alives": False,
+        "max_idle_conns": 1000,
+        "max_idle_conns_per_host": 200,
+        "logging": {"level": "info"},
         "access_log": {"file": str(access_log)},
     }
     if certificate is not None:
