@@ -11,7 +11,7 @@ from router.certs import Authority, Pair, issue, make_ca
 from tests.live.conftest import Live, StartLive
 from tests.support.certificates import server_context
 from tests.support.rawclient import RawClient
-from tests.support.recorder import RecordingBackend, named, plain
+from tests.support.recorder import Conversation, RecordingBackend, named, plain
 
 MakeBackend = Callable[..., RecordingBackend]
 
@@ -113,12 +113,19 @@ FAILURES = {
 }
 
 
+def refuse_what_is_not_http(conversation: Conversation) -> None:
+    """What a web server does with a TLS handshake."""
+    conversation.read(1)
+    conversation.answer(b"", status="400 Bad Request", headers="Connection: close\r\n")
+    conversation.wait_for_end()
+
+
 def failing_backend(name: str, identity: Identity, make_backend: MakeBackend) -> RecordingBackend:
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
     ours = identity.authority
     if name == "no TLS":
-        return make_backend(plain)
+        return make_backend(refuse_what_is_not_http)
     if name == "client certificate refused":
         return make_backend(plain, tls=identity.demanding_client_certificate(make_ca("another CA")))
     if name == "no common version":

@@ -225,20 +225,14 @@ def test_requests_behind_a_closing_one_are_not_served(
     assert [each.target for each in backend.requests] == ["/"]
 
 
-def test_half_closed_client_still_gets_its_answer(
+def test_half_closed_client_is_answered_or_taken_for_gone(
     live: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
-    def slow(conversation: Conversation) -> None:
-        conversation.read_request()
-        with live.client() as other:
-            other.get(host=quick)
-        conversation.answer()
-
-    quick = live.route(make_backend())
-    host = live.route(make_backend(slow))
+    """A half-closed connection cannot be told from a closed one: both are right, one that hangs is not."""
+    host = live.route(make_backend(lambda conversation: conversation.wait_for_end()))
     client.send(request(host, method="GET"))
     client.end_sending()
-    assert client.read_response().body == b"ok"
+    assert client.read_until_end()[:12] in (b"", b"HTTP/1.1 502", b"HTTP/1.1 499")
 
 
 # Expect: 100-continue and interim responses.
@@ -411,19 +405,19 @@ def test_answered_early_a_hidden_request_stays_a_body(
     ] == []
 
 
+@pytest.mark.parametrize("behind", [0, 5, 1_000_000])
 def test_router_made_answer_to_a_request_with_a_body_hides_no_request(
-    live: Live, client: RawClient, backend: RecordingBackend
+    behind: int, live: Live, client: RawClient, backend: RecordingBackend
 ) -> None:
+    """The body, however little of it has come, is skipped or ends the connection; it is never a request."""
     host = live.route(backend)
     hidden = request(host, method="GET", path="/smuggled")
-    for _ in range(3):
-        with live.client() as attacker:
-            attacker.send(request("nobody.test", f"Content-Length: {len(hidden)}", body=hidden))
-            assert attacker.read_response().status == 404
-            if not attacker.is_closed_by_peer():
-                raise AssertionError("the body was taken for a request")
-    assert client.get(host=host).status == 200
-    assert [each.target for each in backend.requests] == ["/"]
+    client.send(request("nobody.test", f"Content-Length: {len(hidden) + behind}", body=hidden))
+    assert client.read_response().status == 404
+    client.send(b"x" * behind + request(host, method="GET", path="/own"))
+    client.end_sending()
+    client.read_until_end()
+    assert [each.target for each in backend.requests] in ([], ["/own"])
 
 
 def test_body_of_a_router_made_answer_is_drained_when_it_is_all_there(

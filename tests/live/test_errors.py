@@ -13,7 +13,6 @@ from tests.support.waiting import wait_until
 
 MakeBackend = Callable[..., RecordingBackend]
 BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the request.\n"
-GUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 
 @pytest.fixture
@@ -105,53 +104,6 @@ def test_all_endpoints_at_their_limit_is_503(with_empty_pools: Live, make_backen
         message = f"Requested route ('{host}') has reached the connection limit."
         response = client.get(host=host)
         check_written(response, "503 Service Unavailable", "Connection Limit Reached", message, None)
-
-
-@pytest.mark.parametrize(
-    "value", ["x", "", f"{GUID}", f"{GUID}:", f"{GUID}:x", f"{GUID.upper()}:1", f"{GUID}:1:2"]
-)
-def test_malformed_app_instance_header_is_400(
-    value: str, live: Live, client: RawClient, backend: RecordingBackend
-) -> None:
-    host = live.route(backend)
-    response = client.get(host=host, headers=f"X-Cf-App-Instance: {value}\r\n")
-    if value == "" and response.status == 200:
-        return
-    message = "Invalid X-CF-App-Instance Header"
-    check_written(response, "400 Bad Request", "invalid_cf_app_instance_header", message, "no-cache, no-store")
-
-
-@pytest.mark.parametrize("value", ["x", f"{GUID}:", f"{GUID}:x", GUID.upper()])
-def test_malformed_process_instance_header_is_400(
-    value: str, live: Live, client: RawClient, backend: RecordingBackend
-) -> None:
-    host = live.route(backend)
-    response = client.get(host=host, headers=f"x-cf-process-instance: {value}\r\n")
-    message = "Invalid X-CF-Process-Instance Header"
-    check_written(response, "400 Bad Request", "invalid_cf_process_instance_header", message, "no-cache, no-store")
-
-
-INSTANCE_MESSAGES = {
-    f"X-Cf-App-Instance: {GUID}:1": (
-        f"Requested instance ('1') with guid ('{GUID}') does not exist for route ('HOST')"
-    ),
-    f"X-Cf-Process-Instance: {GUID}:1": (
-        f"Requested instance ('1') with process guid ('{GUID}') does not exist for route ('HOST')"
-    ),
-    f"X-Cf-Process-Instance: {GUID}": (
-        f"Requested instance with process guid ('{GUID}') does not exist for route ('HOST')"
-    ),
-}
-
-
-@pytest.mark.parametrize("header", INSTANCE_MESSAGES)
-def test_instance_that_is_not_there_is_400(
-    header: str, live: Live, client: RawClient, backend: RecordingBackend
-) -> None:
-    host = live.route(backend)
-    response = client.get(host=host, headers=f"{header}\r\n")
-    message = INSTANCE_MESSAGES[header].replace("HOST", host)
-    check_written(response, "400 Bad Request", "unknown_route", message, "no-cache, no-store")
 
 
 def test_refused_connection_is_502(live: Live, client: RawClient) -> None:

@@ -220,43 +220,15 @@ def test_field_names_match_in_any_case(live: Live, domain: str, ask: Ask, make_b
     assert ask(domain) == "one"
 
 
-# Instances.
-
-
-GUIDS = ["00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"]
-
-
-def test_app_instance_header_picks_the_instance(
-    live: Live, domain: str, ask: Ask, make_backend: MakeBackend
-) -> None:
-    for index in range(3):
-        backend = make_backend(named(str(index)))
-        live.route(backend, host=domain, app=GUIDS[0], private_instance_index=str(index))
-    for index in (2, 0, 1):
-        answers = {ask(domain, headers=f"x-cf-app-instance: {GUIDS[0]}:{index}\r\n") for _ in range(4)}
-        assert answers == {str(index)}
-    assert ask(domain, headers=f"X-CF-App-Instance: {GUIDS[1]}:0\r\n") == "400"
-    assert ask(domain, headers=f"X-CF-App-Instance: {GUIDS[0]}:3\r\n") == "400"
+GUID = "00000000-0000-0000-0000-00000000000a"
 
 
 def test_app_instance_header_does_not_go_on(live: Live, backend: RecordingBackend) -> None:
-    host = live.route(backend, app=GUIDS[0], private_instance_index="0")
+    host = live.route(backend, app=GUID, private_instance_index="0")
     with live.client() as client:
-        headers = f"X-CF-App-Instance: {GUIDS[0]}:0\r\n"
+        headers = f"X-CF-App-Instance: {GUID}:0\r\n"
         assert client.get(host=host, headers=headers).status == 200
     assert backend.requests[0].values("X-Cf-App-Instance") == []
-
-
-def test_process_instance_header_picks_by_tag(
-    live: Live, domain: str, ask: Ask, make_backend: MakeBackend
-) -> None:
-    for index in range(3):
-        backend = make_backend(named(str(index)))
-        tags = {"process_id": GUIDS[index % 2]}
-        live.route(backend, host=domain, tags=tags, private_instance_index=str(index))
-    assert {ask(domain, headers=f"X-CF-Process-Instance: {GUIDS[0]}\r\n") for _ in range(6)} == {"0", "2"}
-    assert {ask(domain, headers=f"X-CF-Process-Instance: {GUIDS[0]}:2\r\n") for _ in range(3)} == {"2"}
-    assert ask(domain, headers=f"X-CF-Process-Instance: {GUIDS[1]}:2\r\n") == "400"
 
 
 # Empty pools, sharding, changes under load.

@@ -113,7 +113,9 @@ async def test_many_websockets_at_once_keep_apart(live: Live, websocket_port: in
 
     async def talk(number: int) -> None:
         url = f"ws://{host}:{live.router.port}/"
-        async with connect(url, host="127.0.0.1", port=live.router.port) as connection:
+        async with connect(
+            url, host="127.0.0.1", port=live.router.port, subprotocols=[Subprotocol("chat")]
+        ) as connection:
             for turn in range(5):
                 await connection.send(f"{number}.{turn}")
                 assert await connection.recv() == f"{number}.{turn}"

@@ -325,10 +325,11 @@ class RecordingBackend:
     def _serve(self, connection: socket.socket) -> None:
         try:
             if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                connection.do_handshake()
         except (OSError, ssl.SSLError) as error:
             self.handshake_failures.append(str(error))
-            connection.close()
+            _close_slowly(connection)
             return
         with self._lock:
             conversation = Conversation(self, connection, len(self.conversations))
@@ -364,6 +365,16 @@ class Mark:
         return [
             message for stream in self.streams() for message in grammar.requests_in(stream, may_be_cut=may_be_cut)
         ]
+
+
+def _close_slowly(connection: socket.socket) -> None:
+    """Close without a reset, which could overtake the alert that says why."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(5)
+        while connection.recv(65536):
+            pass
+    connection.close()
 
 
 def _parse_head(raw: bytes) -> Request:
