@@ -169,7 +169,7 @@ class Proxy:
     def _attempt(self, exchange: Exchange) -> None:
         pool = exchange.pool
         assert pool is not None
-        now = exchange.started if not exchange.attempts else monotonic()
+        now = monotonic()
         endpoint = self.balancer.choose(pool, exchange.tried, now)
         tried = exchange.tried
         if endpoint is None or (
