@@ -93,6 +93,8 @@ async def _measure_once(proxy: RunningProxy, scheme: str, number: int, wrk: Wrk,
     load = await _load(proxy, scheme, wrk, seconds)
     cpu_s = procfs.cpu_s(proxy.data_plane) - cpu_before
     control_s = procfs.cpu_s(proxy.control) - control_before
+    if not cpu_s:
+        raise LoadError(f"{proxy.name} over {scheme}: no CPU time was seen; was the load too short?")
     return Measurement(
         proxy=proxy.name,
         scheme=scheme,

@@ -144,8 +144,12 @@ async def run_nginx(around: Surroundings) -> AsyncIterator[RunningProxy]:
     command = [required("nginx"), "-c", str(config)]
     with Program("nginx", command, cores=around.cores.tested, log_folder=around.folder) as program:
         await program.wait_until_accepting(http_port, https_port)
-        pids = [program.pid, *procfs.descendants(program.pid)]
-        yield RunningProxy(name="nginx", ports={"http": http_port, "https": https_port}, data_plane=pids)
+        # The master listens before it has forked, and the kernel accepts for it.
+        async for _ in program.polls("it has no worker"):
+            if workers := procfs.descendants(program.pid):
+                break
+        ports = {"http": http_port, "https": https_port}
+        yield RunningProxy(name="nginx", ports=ports, data_plane=[program.pid, *workers])
 
 
 @asynccontextmanager

@@ -61,7 +61,7 @@ def comparison_table(scheme: str, results: Iterable[Result]) -> Table:
     for heading in (
         "requests/s",
         "CPU µs/request",
-        "of it control",
+        "+ control",
         "core busy",
         "p50 ms",
         "p99 ms",
@@ -73,7 +73,7 @@ def comparison_table(scheme: str, results: Iterable[Result]) -> Table:
             one.proxy,
             f"{one.requests_per_s:,.0f}",
             f"{one.cpu_us:.1f}",
-            f"+ {one.control_cpu_us:.1f}" if one.control_cpu_us else "",
+            f"{one.control_cpu_us:.1f}" if one.control_cpu_us else "",
             f"{one.busy:.0%}",
             f"{one.p50_us / 1000:.2f}",
             f"{one.p99_us / 1000:.2f}",
