@@ -5,7 +5,7 @@ Owns how YAML values become typed ones, in the way Go's yaml.v3 does it; does no
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -39,7 +39,7 @@ class Built:
     """Key path to default value, for the same settings."""
     lines: dict[str, int] = field(default_factory=dict)
     """Key path to line, sections and list items included."""
-    unknown: dict[str, list[str]] = field(default_factory=dict)
+    unknown: dict[str, Collection[str]] = field(default_factory=dict)
     """Key path of each unknown key to the names its section does have."""
     problems: list[Problem] = field(default_factory=list)
     bad: set[str] = field(default_factory=set)
@@ -90,7 +90,7 @@ class _Builder:
             key = f"{path}.{name}" if path else name
             self._built.lines[key] = entry.line
             if name not in fields:
-                self._built.unknown[key] = list(fields)
+                self._built.unknown[key] = fields.keys()
             elif not _is_null(entry.node):
                 self._setting(fields[name], entry.node, key, values)
         return kind.cls(**values)

@@ -35,7 +35,7 @@ OPENSSL_BY_IANA = {
 TLS13_SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 """Accepted and dropped: TLS 1.3 always offers all of its suites."""
 
-KNOWN_NAMES = sorted({*OPENSSL_BY_IANA, *OPENSSL_BY_IANA.values(), *TLS13_SUITES})
+OPENSSL_NAMES = sorted(set(OPENSSL_BY_IANA.values()))
 
 
 @dataclass(slots=True)
@@ -53,12 +53,11 @@ class Suites:
 def resolve(names: Sequence[str]) -> Suites:
     """Sort out cipher suite names, OpenSSL's and IANA's alike."""
     suites = Suites()
-    known = frozenset(OPENSSL_BY_IANA.values())
     for name in dict.fromkeys(names):
         suite = OPENSSL_BY_IANA.get(name, name)
         if name in TLS13_SUITES or suite in suites.usable:
             continue
-        if suite not in known:
+        if suite not in OPENSSL_NAMES:
             suites.unknown.append(name)
         elif _available(suite):
             suites.usable.append(suite)

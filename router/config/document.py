@@ -111,7 +111,7 @@ def _explain(text: str, fault: yaml.MarkedYAMLError) -> str:
     """Say what libyaml found, and what it means where its words do not help."""
     message = ", ".join(part for part in (fault.context, fault.problem) if part)
     mark = fault.problem_mark
-    lines = text.splitlines()
+    lines = text.split("\n")
     if mark and mark.line < len(lines) and "\t" in lines[mark.line][: mark.column + 1]:
         return f"{message}; a tab cannot be used for indentation"
     return message

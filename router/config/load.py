@@ -4,7 +4,9 @@ Owns the order of the steps; does not own any of them. One law: either there is 
 holds, or there is a `ConfigError` with every reason why not.
 """
 
+import datetime
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from router.config.schema import Config
 __all__ = ["ConfigError", "Examined", "Loaded", "examine", "load"]
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
+MAX_SUGGESTIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +49,27 @@ class Examined:
     no_effect: list[Problem] = field(default_factory=list)
 
 
-def load(path: Path | None) -> Loaded:
+def load(path: Path | None, now: datetime.datetime | None = None) -> Loaded:
     """Load a configuration file; None stands for an empty one, with which every default applies.
+
+    Args:
+        now: the time (aware) that certificates are judged at, the current one by default.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or breaks rules; it holds all problems.
     """
     if path is None:
         return Loaded()
-    found = examine(path)
+    found = examine(path, now)
     if found.errors:
         raise ConfigError(path, found.errors)
     pending = [problem.key for problem in found.not_in_effect]
     return Loaded(found.config, pending, [str(warning) for warning in found.warnings])
 
 
-def examine(path: Path) -> Examined:
+def examine(path: Path, now: datetime.datetime | None = None) -> Examined:
     """Read a file and apply every rule to it; never raises for what is in the file, or for its absence."""
+    now = now or datetime.datetime.now(datetime.UTC)
     errors: list[Problem] = []
     warnings: list[Problem] = []
     try:
@@ -72,7 +79,7 @@ def examine(path: Path) -> Examined:
         return Examined(errors=[*errors, error.problem], warnings=warnings)
     if root is None:
         warnings.append(Problem("the file holds no settings; every default applies"))
-    return _judge(root, errors, warnings)
+    return _judge(root, errors, warnings, now)
 
 
 def _read(path: Path) -> bytes:
@@ -86,19 +93,18 @@ def _read(path: Path) -> bytes:
     return raw
 
 
-def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem]) -> Examined:
+def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem], now: datetime.datetime) -> Examined:
     built = build(root)
     findings = Findings(built)
     rules.check(built.config, built.given, findings)
-    rules_tls.check(built.config, findings)
+    rules_tls.check(built.config, findings, now)
     return Examined(
         config=replace(built.config, cipher_suites=ciphers.resolve(built.config.cipher_suites).usable),
         errors=_in_file_order([*errors, *findings.errors]),
         warnings=_in_file_order([*warnings, *findings.warnings]),
-        unknown=[_unknown(built, key) for key in built.unknown if key not in effects.UNREAD],
+        unknown=_unknown(built),
         not_in_effect=[
-            Problem("accepted, not yet in effect", key, built.lines[key])
-            for key in effects.not_in_effect(built.given, built.defaults)
+            Problem("", key, built.lines[key]) for key in effects.not_in_effect(built.given, built.defaults)
         ],
         no_effect=_idle(built),
     )
@@ -107,17 +113,22 @@ def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem]) ->
 def _idle(built: Built) -> list[Problem]:
     """Name settings that do nothing, unless they hold their default; unread keys are named in any case."""
     return [
-        Problem(f"no effect: {reason}", key, built.lines[key])
+        Problem(reason, key, built.lines[key])
         for key, reason in effects.NO_EFFECT.items()
         if key in built.lines and (key in effects.UNREAD or built.given.get(key) != built.defaults.get(key))
     ]
 
 
-def _unknown(built: Built, key: str) -> Problem:
-    name = key.rpartition(".")[2]
-    close = difflib.get_close_matches(name, built.unknown[key], n=1, cutoff=0.75)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return Problem(f"unknown key, ignored{meant}", key, built.lines[key])
+def _unknown(built: Built) -> list[Problem]:
+    keys = [key for key in built.unknown if key not in effects.UNREAD]
+    # Looking for likenesses takes a tenth of a millisecond a key, which must not add up.
+    likely = {key: _likeness(key, built.unknown[key]) for key in keys[:MAX_SUGGESTIONS]}
+    return [Problem(f"ignored{likely.get(key, '')}", key, built.lines[key]) for key in keys]
+
+
+def _likeness(key: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1, cutoff=0.75)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _in_file_order(problems: list[Problem]) -> list[Problem]:

@@ -5,6 +5,7 @@ serve it takes it, which is stricter than parsing: it refuses keys too short for
 """
 
 import contextlib
+import datetime
 import os
 import ssl
 import tempfile
@@ -86,6 +87,16 @@ def has_subject_alternative_name(cert_chain: str) -> bool:
         return any(isinstance(extension.value, x509.SubjectAlternativeName) for extension in leaf.extensions)
     except ValueError:
         return False
+
+
+def validity(cert_chain: str) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return from when to when (UTC) the first certificate of a chain is valid.
+
+    Raises:
+        PemError: there is no certificate.
+    """
+    leaf = certificates(cert_chain)[0]
+    return leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ class Problem(NamedTuple):
     """One finding in a configuration file: an error, or a warning of the same shape."""
 
     message: str
-    """Gorouter's own text wherever it has one."""
+    """Gorouter's own text wherever it has one; empty if the key says it all."""
     key: str = ""
     """Key path such as ``tls_pem[0].cert_chain``; empty if the file as a whole is meant."""
     line: int | None = None
@@ -18,7 +18,7 @@ class Problem(NamedTuple):
     def located(self, path: Path) -> str:
         """``FILE:LINE: key.path: message``, the form compilers use and editors jump to."""
         place = f"{path}:{self.line}" if self.line else str(path)
-        return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        return ": ".join(part for part in (place, self.key, self.message) if part)
 
     def __str__(self) -> str:
         place = ", ".join(part for part in (self.key, f"line {self.line}" if self.line else "") if part)

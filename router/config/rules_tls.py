@@ -4,7 +4,8 @@ Wherever Gorouter has a text for a mistake, it is used as it is. PEM texts are c
 switched on; left-overs of what is not in use stop nobody.
 """
 
-from collections.abc import Callable
+import datetime
+from collections.abc import Callable, Iterator
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -19,10 +20,12 @@ MAX_TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
 CLIENT_CERT_VALIDATIONS = ("none", "request", "require")
 
 
-def check(config: Config, findings: Findings) -> None:
-    """Apply every rule of this module."""
+def check(config: Config, findings: Findings, now: datetime.datetime) -> None:
+    """Apply every rule of this module; ``now`` (aware) decides which certificates have expired."""
     for rule in _RULES:
         rule(config, findings)
+    for key, chain in _own_certificates(config):
+        _warn_if_out_of_date(chain, key, findings, now)
 
 
 def _versions(config: Config, findings: Findings) -> None:
@@ -47,9 +50,10 @@ def _suites(config: Config, findings: Findings) -> None:
         return
     # Gorouter reads the list only when its TLS listener is on.
     complain = findings.error if config.enable_ssl else findings.warn
-    for name in suites.unknown:
-        known = " ".join(ciphers.KNOWN_NAMES)
-        complain("cipher_suites", f"Invalid cipher string configuration: {name}, please choose from [{known}]")
+    if suites.unknown:
+        names, known = ":".join(suites.unknown), " ".join(ciphers.OPENSSL_NAMES)
+        text = f"Invalid cipher string configuration: {names}, please choose from [{known}] or their IANA names"
+        complain("cipher_suites", text)
     if suites.unavailable:
         names = ", ".join(suites.unavailable)
         findings.warn("cipher_suites", f"not available in this machine's OpenSSL, left out: {names}")
@@ -198,6 +202,29 @@ def _outgoing(config: Config, findings: Findings) -> None:
             missing = "private_key" if chain else "cert_chain"
             text = f"no client certificate is shown to anyone: {missing} is not set"
             findings.warn(f"{key}.{missing}", text, f"{key}.cert_chain", f"{key}.private_key")
+
+
+def _own_certificates(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the certificates that are shown to anyone, each with its key path."""
+    if config.enable_ssl:
+        for index, pair in enumerate(config.tls_pem):
+            yield f"tls_pem[{index}].cert_chain", pair.cert_chain
+    if config.nats.tls_enabled:
+        yield "nats.cert_chain", config.nats.cert_chain
+    yield "status.tls.certificate", config.status.tls.certificate
+    yield "backends.cert_chain", config.backends.cert_chain
+
+
+def _warn_if_out_of_date(cert_chain: str, key: str, findings: Findings, now: datetime.datetime) -> None:
+    try:
+        start, end = pem.validity(cert_chain)
+    except pem.PemError:
+        return
+    # Gorouter starts with such a certificate, and so do we: old clients may be better than none.
+    if now > end:
+        findings.warn(key, f"the certificate expired on {end:%Y-%m-%d %H:%M} UTC")
+    elif now < start:
+        findings.warn(key, f"the certificate is not valid before {start:%Y-%m-%d %H:%M} UTC")
 
 
 def _key_pair(

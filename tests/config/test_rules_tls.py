@@ -1,9 +1,12 @@
+import datetime
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 
 from router.certs import Authority, Pair, issue
+from router.config.load import examine
 from router.config.problems import Problem
 from tests.config.conftest import SUITES, Judge
 
@@ -251,3 +254,20 @@ def test_half_a_client_certificate_is_a_warning(judge: Judge) -> None:
     assert not found.errors
     warning = only(found.warnings)
     assert (warning.key, warning.line) == ("backends.private_key", 2)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(0, None), (-2, "is not valid before 20"), (4000, "the certificate expired on 20")]
+)
+def test_a_certificate_out_of_date_is_a_warning(
+    tmp_path: Path, with_tls: WithTls, days: int, words: str | None
+) -> None:
+    path = tmp_path / "router.yml"
+    path.write_text(with_tls())
+    found = examine(path, datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days))
+    assert not found.errors
+    if words is None:
+        assert not found.warnings
+    else:
+        warning = only(found.warnings)
+        assert (warning.key, words in warning.message) == ("tls_pem[0].cert_chain", True)
