@@ -1,0 +1,194 @@
+"""Time-outs of both sides. Each waits for what the router does, with limits of a second or less configured."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import Live, StartLive
+from tests.support.rawclient import RawClient, Truncated
+from tests.support.recorder import Conversation, RecordingBackend, named
+from tests.support.waiting import wait_until
+
+MakeBackend = Callable[..., RecordingBackend]
+BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the request.\n"
+
+
+@pytest.fixture(scope="module")
+def hasty(start_live: StartLive) -> Live:
+    return start_live(
+        {
+            "endpoint_timeout": "500ms",
+            "endpoint_dial_timeout": "300ms",
+            "tls_handshake_timeout": "300ms",
+            "frontend_idle_timeout": "700ms",
+            "read_header_timeout": "400ms",
+        }
+    )
+
+
+@pytest.fixture
+def client(hasty: Live) -> Iterator[RawClient]:
+    with hasty.client() as connected:
+        yield connected
+
+
+def hang(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.wait_for_end()
+
+
+def check_deadline_exceeded(response: Any) -> None:
+    assert (response.status, response.body) == (502, BAD_GATEWAY)
+    assert response.header("X-Cf-Routererror") == "endpoint_failure (context deadline exceeded)"
+
+
+def test_silent_backend_is_502_after_one_attempt(
+    hasty: Live, client: RawClient, make_backend: MakeBackend
+) -> None:
+    backends = [make_backend(hang) for _ in range(2)]
+    host = hasty.route(*backends)
+    check_deadline_exceeded(client.get(host=host))
+    assert sum(len(backend.requests) for backend in backends) == 1
+    wait_until(lambda: not any(backend.open_conversations() for backend in backends), "its connection is closed")
+
+
+def test_timed_out_endpoint_stays_in_use(hasty: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    def first_hangs(conversation: Conversation) -> None:
+        if conversation.number == 0:
+            hang(conversation)
+        named("alive")(conversation)
+
+    host = hasty.route(make_backend(first_hangs))
+    check_deadline_exceeded(client.get(host=host))
+    assert client.get(host=host).body == b"alive"
+
+
+def test_response_that_stops_in_mid_body_is_cut(hasty: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    def stop(conversation: Conversation) -> None:
+        conversation.read_request()
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234")
+        conversation.wait_for_end()
+
+    backend = make_backend(stop)
+    host = hasty.route(backend)
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    with pytest.raises(Truncated):
+        client.read_response()
+    wait_until(lambda: backend.open_conversations() == 0, "the backend's connection is closed")
+
+
+def test_backend_that_does_not_accept_is_a_dial_timeout(hasty: Live, client: RawClient) -> None:
+    """A full backlog swallows the SYN: nothing answers, nothing refuses."""
+    host = hasty.host()
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        hasty.routes.register(host, backend=port)
+        response = client.get(host=host)
+        for filler in fillers:
+            filler.close()
+    assert (response.status, response.body) == (502, BAD_GATEWAY)
+
+
+def test_backend_that_never_finishes_its_handshake_is_502(hasty: Live, client: RawClient) -> None:
+    host = hasty.host()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hasty.announcer.register(host, port=0, tls_port=silent.getsockname()[1])
+        hasty.routes.settle()
+        response = client.get(host=host)
+    assert (response.status, response.body) == (502, BAD_GATEWAY)
+
+
+def test_unfinished_head_is_408_or_closed(hasty: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    backend = make_backend()
+    host = hasty.route(backend)
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nX-A: ".encode())
+    assert client.read_until_end()[:12] in (b"", b"HTTP/1.1 408")
+    assert backend.requests == []
+
+
+def test_head_that_trickles_in_is_bounded_too(hasty: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    """The limit is on the whole head: a byte now and then does not renew it."""
+    backend = make_backend()
+    host = hasty.route(backend)
+    client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nX-A: ".encode())
+    client.socket.settimeout(0.05)
+    for _ in range(200):
+        client.send(b"a")
+        try:
+            if not client._more():
+                break
+        except TimeoutError:
+            continue
+    assert client.ended or client.buffer.startswith(b"HTTP/1.1 408")
+    assert backend.requests == []
+
+
+def test_client_that_sends_nothing_is_closed(hasty: Live, client: RawClient) -> None:
+    assert client.is_closed_by_peer()
+
+
+def test_idle_kept_connection_is_closed(hasty: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    host = hasty.route(make_backend())
+    for _ in range(3):
+        assert client.get(host=host).status == 200
+    assert client.is_closed_by_peer()
+    assert not client.was_reset
+
+
+def test_body_that_stops_coming_is_cut_and_its_backend_let_go(
+    hasty: Live, client: RawClient, make_backend: MakeBackend
+) -> None:
+    backend = make_backend(hang)
+    host = hasty.route(backend)
+    client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\nhalf".encode())
+    assert client.read_until_end()[:12] in (b"", b"HTTP/1.1 502", b"HTTP/1.1 408")
+    wait_until(lambda: backend.open_conversations() == 0, "the half request is not pooled")
+    assert backend.mark().strict(may_be_cut=True) == []
+
+
+def test_websocket_has_no_endpoint_timeout(hasty: Live, client: RawClient, make_backend: MakeBackend) -> None:
+    def tunnel(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        # Longer than every limit of this router: others are timed out meanwhile.
+        with hasty.client() as other:
+            assert other.get(host=silent).status == 502
+        with hasty.client() as other:
+            assert other.is_closed_by_peer()
+        conversation.send(b"late")
+        conversation.wait_for_end()
+
+    silent = hasty.route(make_backend(hang))
+    host = hasty.route(make_backend(tunnel))
+    client.send(
+        f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    assert client.read_response().status == 101
+    assert client.read_exactly(4) == b"late"
+
+
+def test_time_outs_of_one_exchange_leave_others_alone(
+    hasty: Live, client: RawClient, make_backend: MakeBackend
+) -> None:
+    silent, lively = hasty.route(make_backend(hang)), hasty.route(make_backend(named("lively")))
+    with hasty.client() as victim:
+        victim.send(f"GET / HTTP/1.1\r\nHost: {silent}\r\n\r\n".encode())
+        victim.socket.setblocking(False)
+        while True:
+            assert client.get(host=lively).body == b"lively"
+            try:
+                if not victim._more() or victim.buffer:
+                    break
+            except BlockingIOError:
+                continue
+        victim.socket.setblocking(True)
+        check_deadline_exceeded(victim.read_response())
