@@ -1,0 +1,100 @@
+from typing import Any
+
+import msgspec
+
+from router.config.schema import Config
+from router.control.registry_log import make_registry
+from router.log import DEBUG, INFO, Logger
+from router.routing.registry import Registry
+from tests.support.registry import announced
+
+
+def logged(level: int = DEBUG, **keys: Any) -> tuple[Registry, list[Any]]:
+    lines: list[Any] = []
+    logger = Logger(level=level, sink=lambda line: lines.append(msgspec.json.decode(line)))
+    return make_registry(Config(**keys), logger), lines
+
+
+def messages(lines: list[Any]) -> list[str]:
+    return [line["message"] for line in lines]
+
+
+def test_endpoint_is_logged_with_gorouters_fields() -> None:
+    table, lines = logged()
+    table.register(announced("a.test", app="app", instance_id="id", san="san", tls=True), 0.0)
+
+    assert messages(lines) == ["route-registered", "endpoint-registered"]
+    assert lines[0]["data"] == {"uri": "a.test"}
+    assert lines[1]["source"] == "gorouter.stdout.registry"
+    assert lines[1]["data"] == {
+        "uri": "a.test",
+        "route_service_url": "",
+        "backend": "10.0.0.1:80",
+        "application_id": "app",
+        "instance_id": "id",
+        "server_cert_domain_san": "san",
+        "protocol": "http1",
+        "modification_tag": {"guid": "", "index": 0},
+        "isolation_segment": "-",
+        "isTLS": True,
+    }
+
+
+def test_changed_endpoint_is_news_for_debugging_only() -> None:
+    verbose, all_lines = logged(DEBUG)
+    quiet, few_lines = logged(INFO)
+    for table in (verbose, quiet):
+        table.register(announced("a.test"), 0.0)
+        table.register(announced("a.test", app="other"), 0.0)
+
+    assert messages(all_lines) == ["route-registered", "endpoint-registered", "endpoint-registered"]
+    assert messages(few_lines) == ["route-registered", "endpoint-registered"]
+
+
+def test_every_way_to_go_has_its_line() -> None:
+    table, lines = logged(INFO, suspend_pruning_if_nats_unavailable=True)
+    table.register(announced("a.test"), 0.0)
+    table.register(announced("b.test", tls=True), 0.0)
+    table.register(announced("c.test"), 0.0)
+    del lines[:]
+    table.unregister(announced("a.test"), 0.0)
+    table.unregister(announced("a.test"), 0.0)
+    table.endpoint_failed("b.test", 2, 0.0)
+    table.prune(500.0, nats_connected=True)
+    table.prune(500.0, nats_connected=False)
+
+    assert messages(lines) == [
+        "endpoint-unregistered",
+        "route-unregistered",
+        "endpoint-not-unregistered",
+        "prune-failed-endpoint",
+        "pruned-route",
+        "prune-suspended",
+    ]
+    assert lines[4]["data"] == {"uri": "c.test", "endpoints": ["10.0.0.1:80"], "isolation_segment": "-"}
+
+
+def test_what_is_refused_says_why() -> None:
+    table, lines = logged()
+    table.register(announced("a.test", updated_at_ns=5, algorithm="fastest"), 0.0)
+    table.register(announced("a.test", updated_at_ns=4), 0.0)
+
+    assert [line["log_level"] for line in lines if "invalid" in line["message"]] == [3]
+    assert lines[-1]["message"] == "endpoint-not-registered"
+    assert lines[-1]["data"]["reason"] == "older than what is known"
+
+
+def test_rules_come_from_the_configuration() -> None:
+    table, _ = logged(
+        droplet_stale_threshold=60.0,
+        routing_table_sharding_mode="segments",
+        isolation_segments=["mine"],
+        enable_http2=False,
+    )
+    table.register(announced("a.test", isolation_segment="mine", protocol="http2"), 0.0)
+    table.register(announced("b.test"), 0.0)
+
+    assert b"".join(table.routes_json()) == (
+        b'{"a.test":[{"address":"10.0.0.1:80","availability_zone":"","protocol":"http1","tls":false,"ttl":60,'
+        b'"tags":null,"isolation_segment":"mine"}]}\n'
+    )
