@@ -5,11 +5,11 @@ down again, however far the start came and whatever ends the process.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Iterator
+import traceback
+from collections.abc import Awaitable, Coroutine, Iterator
 from pathlib import Path
 
 from router import __version__, sync
@@ -34,6 +34,9 @@ from router.tls import TlsError
 
 START_ERRORS = (NatsUnavailable, ListenError, TlsError, WorkerError, OSError)
 """What the start may fail of without a fault of ours: one clear line, exit status 1."""
+
+CLOSE_S = 1.0
+"""Longest that closing what is left may take once the workers are gone."""
 
 
 class ControlProcess:
@@ -72,6 +75,7 @@ class ControlProcess:
         self._pruner = Pruner(self._prune_steps, self._pruned, config.prune_stale_droplets_interval)
         self._shutdown = Shutdown(time.monotonic, self._supervisor.hasten)
         self._reload_wanted = asyncio.Event()
+        self._background: list[asyncio.Task[None]] = []
 
     async def run(self) -> int:
         """Start, serve until told to end, end. Returns the exit status."""
@@ -82,18 +86,19 @@ class ControlProcess:
             signal.SIGHUP: self._reload_wanted.set,
             signal.SIGUSR2: self._reopen_logs,
         }
-        background: list[asyncio.Task[None]] = []
         with Signals(handlers, before_quit=lambda: self._supervisor.signal(signal.SIGQUIT)):
             try:
-                started = await self._unless_told_to_end(self._start(background))
-                if started:
-                    background.append(asyncio.create_task(self._reload_when_told()))
+                if await self._unless_told_to_end(self._start()):
+                    self._run_in_background(self._reload_when_told())
                     await self._shutdown.begun.wait()
             except START_ERRORS as error:
                 self._logger.error("gorouter-failed-to-start", error=describe_error(error))
-                await self._abandon(background)
+                await self._take_down(0.0)
                 return 1
-            await self._end(background)
+            except BaseException:
+                await self._take_down(0.0)
+                raise
+            await self._end()
         self._logger.info("gorouter.stopped")
         return 0
 
@@ -111,11 +116,11 @@ class ControlProcess:
 
     # The start, in Gorouter's order.
 
-    async def _start(self, background: list[asyncio.Task[None]]) -> None:
+    async def _start(self) -> None:
         self._announce_start()
         check_writable(self._config.access_log.file)
         await self._subscriber.connect()
-        background.append(asyncio.create_task(self._pruner.run()))
+        self._run_in_background(self._pruner.run())
         self._listeners = open_listeners(listener_specs(self._config), self._slots)
         for listener in self._listeners:
             if listener.shared:
@@ -215,30 +220,38 @@ class ControlProcess:
 
     # The end.
 
-    async def _end(self, background: list[asyncio.Task[None]]) -> None:
+    async def _end(self) -> None:
         """Finish as gently as the signals ask for. The status listeners answer until it is over."""
         self._health.enter(State.DEGRADED)
         config = self._config
         if self._supervisor.is_serving:
             await self._shutdown.wait(config.drain_wait)
-        for task in background:
-            await _cancel(task)
-        self._listeners.close()
-        in_time = await self._supervisor.drain(self._shutdown.limit_s(config.drain_timeout))
+        in_time = await self._take_down(self._shutdown.limit_s(config.drain_timeout))
         if not in_time and self._shutdown.gentle:
             self._logger.error("router.drain.timed-out", drain_timeout_seconds=config.drain_timeout)
             self._logger.error("gorouter-draining-error", error="requests in flight were cut")
-        await self._close()
 
-    async def _abandon(self, background: list[asyncio.Task[None]]) -> None:
-        for task in background:
-            await _cancel(task)
+    async def _take_down(self, drain_timeout_s: float) -> bool:
+        """Take every part down; return whether the workers could finish in time."""
+        for task in self._background:
+            task.cancel()
         self._listeners.close()
-        await self._supervisor.drain(0.0)
-        await self._close()
+        in_time = await self._supervisor.drain(drain_timeout_s)
+        # Neither a dead NATS server nor a client that reads slowly may hold up the exit.
+        closing = [asyncio.create_task(part.close()) for part in (self._subscriber, self._admin)]
+        await asyncio.wait(closing, timeout=CLOSE_S)
+        return in_time
 
-    async def _close(self) -> None:
-        await asyncio.gather(self._subscriber.close(), self._admin.close())
+    def _run_in_background(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        task.add_done_callback(self._report_crash)
+        self._background.append(task)
+
+    def _report_crash(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            stack = "".join(traceback.format_exception(error))
+            self._logger.error("control-internal-error", error=str(error), stack=stack)
 
 
 def listener_specs(config: Config) -> list[ListenerSpec]:
@@ -263,5 +276,4 @@ def describe_error(error: Exception) -> str:
 
 async def _cancel(task: "asyncio.Future[None]") -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])

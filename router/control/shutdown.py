@@ -19,7 +19,7 @@ That must not cut its drain short, so only a USR1 that follows faster than any s
 import asyncio
 from collections.abc import Callable
 
-STOP_S = 3.5
+STOP_S = 3.0
 """Seconds that TERM leaves to what is in flight: with all else there is to end, less than 5."""
 
 IMPATIENCE_S = 3.0

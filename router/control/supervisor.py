@@ -22,7 +22,7 @@ from router.log import Logger
 BRING_UP_S = 60.0
 """Longest start of a worker, snapshot included, before it is given up."""
 
-OVERTIME_S = 0.75
+OVERTIME_S = 0.5
 """How much longer than it was told a draining worker may take to exit before it is killed."""
 
 
