@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from router.config.schema import Config
 
 CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
@@ -73,10 +75,8 @@ def register(config_file: Path | None, connect_timeout: float, **options: Any) -
     wrong arguments. Once connected it goes on whatever happens to NATS, and announces anew when it is back.
     """
     import asyncio
-    import ssl
 
     from router.registrar.announcer import AnnouncementError
-    from router.registrar.nats_access import servers, tls_context
     from router.registrar.register import Arguments, new_instance_id, own_address, read, read_interval
     from router.registrar.register import register as announce
 
@@ -94,27 +94,29 @@ def register(config_file: Path | None, connect_timeout: float, **options: Any) -
     if problems:
         complain([*problems, "nothing was announced; --help shows an example"])
         sys.exit(2)
-    urls, tls = options["nats"] or [DEFAULT_NATS], None
-    if config_file is not None:
-        section = read_config(config_file).nats
-        try:
-            urls, tls = servers(section), tls_context(section)
-        except (ssl.SSLError, ValueError, OSError) as error:
-            complain([f"{config_file}: nats: {error}"])
-            sys.exit(1)
-    sys.exit(
-        asyncio.run(
-            announce(
-                announcement,
-                urls,
-                say=click.echo,
-                complain=lambda text: complain([text]),
-                tls=tls,
-                interval_s=interval_s,
-                connect_timeout_s=connect_timeout,
-            )
-        )
+    urls, tls = nats_of(config_file) if config_file is not None else (options["nats"] or [DEFAULT_NATS], None)
+    announcing = announce(
+        announcement,
+        urls,
+        say=click.echo,
+        complain=lambda text: complain([text]),
+        tls=tls,
+        interval_s=interval_s,
+        connect_timeout_s=connect_timeout,
     )
+    sys.exit(asyncio.run(announcing))
+
+
+def nats_of(config_file: Path) -> "tuple[list[str], SSLContext | None]":
+    """Return server URLs and TLS context of a configuration; a bad one ends the command with status 1."""
+    from router.registrar.nats_access import servers, tls_context
+
+    section = read_config(config_file).nats
+    try:
+        return servers(section), tls_context(section)
+    except (ValueError, OSError) as error:
+        complain([f"{config_file}: nats: {error}"])
+        sys.exit(1)
 
 
 @click.command()

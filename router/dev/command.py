@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -43,20 +44,27 @@ async def _run(plan: Plan, screen: ConsoleScreen) -> int:
 
 
 async def _until_stopped(stack: Stack, stop: asyncio.Event, screen: ConsoleScreen) -> int:
-    stopped = asyncio.ensure_future(stop.wait())
-    starting = asyncio.ensure_future(stack.start())
-    await asyncio.wait([starting, stopped, stack.broken], return_when=asyncio.FIRST_COMPLETED)
+    loop = asyncio.get_running_loop()
+    starting = loop.create_task(stack.start())
+    ending = loop.create_task(_first(stop, stack.broken))
+    await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
         screen.ready(stack)
-        await asyncio.wait([stopped, stack.broken], return_when=asyncio.FIRST_COMPLETED)
-    else:
-        starting.cancel()
-        await asyncio.wait([starting])
-    if stack.broken.done() and not stop.is_set():
-        raise DevError(stack.broken.result().splitlines())
-    stopped.cancel()
+    starting.cancel()
+    why = await ending
+    await asyncio.wait([starting])
+    if why is not None:
+        raise DevError(why.splitlines())
     return 0
+
+
+async def _first(stop: asyncio.Event, broken: asyncio.Future[str]) -> str | None:
+    """Wait until told to stop, and return None, or until something broke, and return what."""
+    stopped = asyncio.get_running_loop().create_task(stop.wait())
+    either: list[asyncio.Future[Any]] = [stopped, broken]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    return None if stopped.done() else broken.result()
 
 
 def _heed_signals(stop: asyncio.Event, stack: Stack) -> None:

@@ -85,7 +85,7 @@ async def echo(request: web.Request) -> web.StreamResponse:
         "instance": request.app[INSTANCE].name,
         "request": f"{request.method} {request.raw_path} HTTP/{request.version.major}.{request.version.minor}",
         "connection_from": request.remote,
-        "headers": [[name, value] for name, value in request.headers.items()],
+        "headers": [f"{name}: {value}" for name, value in request.headers.items()],
         "body_bytes": len(body),
         "body": body[:SHOWN_BODY_BYTES].decode(errors="replace"),
     }
@@ -150,8 +150,8 @@ async def serve(name: str, number: int, nats_url: str, *, stop: asyncio.Event) -
 
 async def _serve_until_signal(name: str, number: int, nats_url: str) -> int:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
     try:
         await serve(name, number, nats_url, stop=stop)
     except BusUnavailable as error:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from router.dev.child import Child
 from router.dev.plan import Plan
 from router.dev.samples import hostname
 from router.dev.stack import APPS, Stack
@@ -48,9 +49,10 @@ class ConsoleScreen:
     def ready(self, stack: Stack) -> None:
         """Print what runs and what to do with it."""
         self._console.print()
-        self._console.print(_urls(stack.plan))
+        for app in APPS:
+            self._console.print(_addresses(stack.plan, app), soft_wrap=True)
         self._console.print()
-        self._console.print(_processes(stack))
+        self._console.print(_processes(stack), soft_wrap=True)
         self._console.print()
         for comment, line in recipes(stack):
             self._console.print(Text(f"# {comment}", style="green"), soft_wrap=True)
@@ -68,12 +70,10 @@ class ConsoleScreen:
         self._console.print("everything is stopped", style="dim")
 
 
-def _urls(plan: Plan) -> Table:
-    table = Table.grid(padding=(0, 3))
-    for app in APPS:
-        http, https = urls(plan, app)
-        table.add_row(Text(http, style="bold cyan"), Text(https, style="cyan"), Text(ABOUT[app], style="dim"))
-    return table
+def _addresses(plan: Plan, app: str) -> Text:
+    http, https = urls(plan, app)
+    line = Text().append(http, style="bold cyan").append("   ").append(https, style="cyan")
+    return line.append(f"   {ABOUT[app]}", style="dim")
 
 
 def urls(plan: Plan, app: str) -> tuple[str, str]:
@@ -87,16 +87,16 @@ def _processes(stack: Stack) -> Table:
     table = Table("running", "pid", "at", box=None, header_style="bold", pad_edge=False)
     ports = f"http 127.0.0.1:{options.http_port}, https 127.0.0.1:{options.https_port}"
     workers = f"{options.workers} worker{'' if options.workers == 1 else 's'}"
-    table.add_row("router", _pid(stack.router and stack.router.pid), f"{ports}, {workers}")
+    table.add_row("router", _pid(stack.router), f"{ports}, {workers}")
     store = f", JetStream in {shown(plan.state / 'nats')}" if stack.nats else ""
-    table.add_row("nats-server", _pid(stack.nats and stack.nats.pid), f"{plan.nats_shown}{store}")
+    table.add_row("nats-server", _pid(stack.nats), f"{plan.nats_shown}{store}")
     for instance in stack.instances:
         table.add_row(instance.child.name, str(instance.child.pid), instance.address)
     return table
 
 
-def _pid(pid: int | None) -> str:
-    return str(pid) if pid else "-"
+def _pid(child: Child | None) -> str:
+    return str(child.pid) if child else "-"
 
 
 def recipes(stack: Stack) -> list[tuple[str, str]]:
@@ -109,8 +109,11 @@ def recipes(stack: Stack) -> list[tuple[str, str]]:
     nats = "" if plan.nats_url == "nats://127.0.0.1:4222" else f" --nats {plan.nats_shown}"
     mine = f"http://mine.localhost:{plan.options.http_port}/"
     return [
-        ("a request over HTTP, and one over HTTPS", f"curl {http}"),
-        (f"(certs: {shown(plan.ca_certificate.parent)})", f"curl --cacert {shown(plan.ca_certificate)} {https}"),
+        ("a request over HTTP", f"curl {http}"),
+        (
+            "a request over HTTPS, trusting the development CA",
+            f"curl --cacert {shown(plan.ca_certificate)} {https}",
+        ),
         ("what the app behind the router sees of a request", f"curl {echo}some/path?x=1"),
         (
             "kill an instance in mid-traffic: the other one takes over, no request fails",

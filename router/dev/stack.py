@@ -7,8 +7,8 @@ somebody kills stays dead, for seeing its traffic move on is what one kills it f
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 
@@ -19,6 +19,7 @@ from router.dev.plan import DevError, Plan
 from router.dev.samples import hostname, instance_id
 from router.view import Endpoint, ViewError, fetch, parse
 
+NATS = "nats-server"
 APPS = ("hello", "echo")
 INSTANCES = 2
 START_TIMEOUT_S = 30.0
@@ -56,7 +57,7 @@ class Stack:
         self.router: Child | None = None
         self.broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._screen = screen
-        self._samples: dict[tuple[str, int], Child] = {}
+        self._children: list[Child] = []
         self._watchers: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -67,7 +68,7 @@ class Stack:
             self._screen.starting("nats-server")
             self.nats = await self._start_nats()
             self._watch(self._keep_nats())
-        elif not await self._until(self._nats_greets, None):
+        elif not await self._nats_greets():
             raise DevError([f"no NATS server answers at {self.plan.nats_shown}"])
         self._screen.starting("router")
         self.router = await self._start_router()
@@ -79,55 +80,56 @@ class Stack:
         """End everything: the apps, which withdraw their routes, and the router; then NATS. Never raises."""
         for watcher in self._watchers:
             watcher.cancel()
-        await asyncio.gather(
-            *(child.stop(STOP_TIMEOUT_S) for child in (*self._samples.values(), self.router) if child)
-        )
-        if self.nats is not None:
-            await self.nats.stop(STOP_TIMEOUT_S)
+        clients = [child for child in self._children if child.name != NATS]
+        await asyncio.gather(*(child.stop(STOP_TIMEOUT_S) for child in clients))
+        await asyncio.gather(*(child.stop(STOP_TIMEOUT_S) for child in self._children))
 
     def kill(self) -> None:
         """End everything now: what a second Ctrl-C asks for."""
-        for child in (*self._samples.values(), self.router, self.nats):
-            if child is not None:
-                child.kill()
+        for child in self._children:
+            child.kill()
+
+    async def _spawn(self, name: str, command: list[str]) -> Child:
+        child = await Child.start(name, command, self.plan.log(name))
+        self._children.append(child)
+        return child
 
     async def _start_nats(self) -> Child:
         plan = self.plan
         assert plan.nats_server is not None
         command = nats_command(plan.nats_server, LOOPBACK, plan.options.nats_port, plan.state / "nats")
-        child = await Child.start("nats-server", command, plan.log("nats-server"))
+        child = await self._spawn(NATS, command)
         await self._must(self._nats_greets, child)
         return child
 
     async def _start_router(self) -> Child:
         command = [sys.executable, "-m", "router", "run", "-c", str(self.plan.config_file)]
-        child = await Child.start("router", command, self.plan.log("router"))
+        child = await self._spawn("router", command)
         # Its table can be read a little before its traffic ports are open.
         async with aiohttp.ClientSession() as session:
             await self._must(lambda: self._answers(session), child)
         return child
 
     async def _start_samples(self) -> None:
-        for app in APPS:
-            for number in range(INSTANCES):
-                child = await self._start_sample(app, number)
-                self._samples[app, number] = child
+        samples = {
+            (app, number): await self._start_sample(app, number) for app in APPS for number in range(INSTANCES)
+        }
         found: dict[str, Endpoint] = {}
 
         async def all_are_routed() -> bool:
             found.update(await asyncio.to_thread(self._endpoints))
-            return all(instance_id(*key) in found for key in self._samples)
+            return all(instance_id(*key) in found for key in samples)
 
-        for child in self._samples.values():
+        for child in samples.values():
             await self._must(all_are_routed, child)
-        for (app, number), child in self._samples.items():
+        for (app, number), child in samples.items():
             instance = Instance(app, number, child, found[instance_id(app, number)].address)
             self.instances.append(instance)
             self._watch(self._tell_end_of(instance))
 
     async def _start_sample(self, app: str, number: int) -> Child:
         command = [sys.executable, "-m", "router.dev.samples", app, str(number), self.plan.nats_url]
-        return await Child.start(f"{app}/{number}", command, self.plan.log(f"{app}/{number}"))
+        return await self._spawn(f"{app}/{number}", command)
 
     async def _must(self, condition: Callable[[], Awaitable[bool]], child: Child) -> None:
         if not await self._until(condition, child):
@@ -136,19 +138,18 @@ class Stack:
             )
             raise DevError([f"{ended}; the end of {child.log}:", *child.last_words().splitlines()])
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], child: Child | None) -> bool:
+    async def _until(self, condition: Callable[[], Awaitable[bool]], child: Child) -> bool:
         """Wait for a condition of another process; false if the child ended or the time is over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_TIMEOUT_S):
-                while child is None or child.running:
+                while child.running:
                     if await condition():
                         return True
                     await asyncio.sleep(0.03)
         return False
 
     async def _nats_greets(self) -> bool:
-        host, _, port = self.plan.nats_shown.rpartition("://")[2].rpartition(":")
-        return await greets(host.strip("[]"), int(port))
+        return await greets(self.plan.nats_host, self.plan.nats_port)
 
     async def _answers(self, session: aiohttp.ClientSession) -> bool:
         # A host that nobody has announced: 404 shows that a worker serves.
@@ -167,9 +168,8 @@ class Stack:
             return {endpoint.private_instance_id: endpoint for endpoints in wanted for endpoint in endpoints}
         return {}
 
-    def _watch(self, watching: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(watching)
-        self._watchers.add(task)  # type: ignore[arg-type]
+    def _watch(self, watching: Coroutine[Any, Any, None]) -> None:
+        self._watchers.add(asyncio.get_running_loop().create_task(watching))
 
     async def _tell_end_of(self, instance: Instance) -> None:
         how = await instance.child.ended()

@@ -98,7 +98,7 @@ class Bus:
         try:
             await self._client.publish(subject, payload, reply=reply)
         except (nats.errors.Error, OSError) as error:
-            self._lose(_told(error))
+            self._lose(_reason(error))
 
     async def flush(self) -> bool:
         """Wait until the server has taken all that was published. False: the connection broke instead."""
@@ -114,7 +114,7 @@ class Bus:
             if flushed.done():
                 flushed.result()
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            self._lose(_told(error))
+            self._lose(_reason(error))
         finally:
             flushed.cancel()
             lost.cancel()
@@ -157,27 +157,27 @@ class Bus:
             for _ in range(len(self._servers)):
                 server = self._servers.pop(0)
                 self._servers.append(server)
-                try:
-                    await self._connect_to(server)
+                if await self._connect_to(server, problems):
                     return
-                except (nats.errors.Error, OSError, TimeoutError) as error:
-                    problems[server] = _told(error)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
-    async def _connect_to(self, server: str) -> None:
-        client = Client()
-        last: list[Exception] = []
+    async def _connect_to(self, server: str, problems: dict[str, str]) -> bool:
+        client = _Client(wants_tls=self._tls is not None or server.startswith("tls:"))
+        # Why it failed the client tells its error callback alone, and raises that there are no servers.
+        told: list[Exception] = []
         try:
-            await self._open(client, server, last)
-        except nats.errors.NoServersError:
-            # That is all the client raises; why, it tells its error callback alone.
-            raise last[-1] if last else OSError("no answer") from None
+            await self._open(client, server, told)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            problems[server] = _reason(told[-1] if told else error)
+            await _close(client)
+            return False
         except BaseException:
             await _close(client)
             raise
         self._client = client
         await self._on_up(redacted(server))
+        return True
 
     async def _open(self, client: Client, server: str, errors: list[Exception]) -> None:
         async def failed(error: Exception) -> None:
@@ -186,7 +186,7 @@ class Bus:
 
         async def closed() -> None:
             if client is self._client:
-                self._lose(_told(errors[-1]) if errors else "connection closed")
+                self._lose(_reason(errors[-1]) if errors else "connection closed")
 
         async def received(message: Msg) -> None:
             self._on_message(message.subject, message.data)
@@ -210,6 +210,25 @@ class Bus:
                 await client.subscribe(subject, cb=received)
 
 
+class _Client(Client):
+    """NATS' client, made to insist on TLS where it is wanted.
+
+    By itself it goes on in clear text, password included, when the server's greeting does not ask for TLS, and
+    whoever sits between the two can take that out of the greeting.
+    """
+
+    def __init__(self, *, wants_tls: bool) -> None:
+        super().__init__()
+        self._wants_tls = wants_tls
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if self._wants_tls and initial_connection and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise nats.errors.Error("the server offers no TLS")
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+
 def _credentials(server: str) -> dict[str, Any]:
     """Return the URL's user and password, or its token, for the client, which would take them percent-encoded."""
     parts = urlsplit(server)
@@ -226,7 +245,9 @@ async def _close(client: Client) -> None:
         await asyncio.wait_for(client.close(), CLOSE_TIMEOUT_S)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return getattr(error, "verify_message", "") or (error.reason or str(error)).replace("_", " ")
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

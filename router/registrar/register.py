@@ -92,7 +92,7 @@ def read_interval(text: str) -> float | None:
 def _port(option: str, text: str, problems: list[str]) -> int:
     if not text:
         return 0
-    if text.isdecimal() and 1 <= int(text[:6]) <= 65535:
+    if text.isascii() and text.isdecimal() and 1 <= int(text[:6]) <= 65535:
         return int(text)
     problems.append(f"{option} {text!r} is not a port number between 1 and 65535")
     return 0

@@ -5,7 +5,8 @@ import json
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from nats.aio.msg import Msg
 from router.registrar.announcer import AnnouncementError, Announcer, Observer
 from router.registrar.bus import BusUnavailable
 from router.wire.announcement import Announcement, RouterStart
-from tests.support.broker import Broker
+from tests.support.nats import NatsServer
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
 
@@ -87,15 +88,9 @@ class Recording(Observer):
 
 
 @pytest.fixture
-def broker() -> Iterator[Broker]:
-    with Broker() as running:
-        yield running
-
-
-@pytest.fixture
-async def heard(broker: Broker) -> AsyncIterator[Heard]:
+async def heard(nats_server: NatsServer) -> AsyncIterator[Heard]:
     client = Client()
-    await client.connect(url(broker))
+    await client.connect(url(nats_server))
     listener = Heard(client)
     await client.subscribe("router.*", cb=listener.take)
     await client.flush()
@@ -103,16 +98,16 @@ async def heard(broker: Broker) -> AsyncIterator[Heard]:
     await client.close()
 
 
-def url(broker: Broker) -> str:
-    return f"nats://127.0.0.1:{broker.port}"
+def url(nats_server: NatsServer) -> str:
+    return f"nats://127.0.0.1:{nats_server.port}"
 
 
-def announcer(broker: Broker, **options: Any) -> Announcer:
-    return Announcer([url(broker)], **{"rng": random.Random(3), **options})
+def announcer(nats_server: NatsServer, **options: Any) -> Announcer:
+    return Announcer([url(nats_server)], **{"rng": random.Random(3), **options})
 
 
-async def test_announced_route_is_registered_at_once(broker: Broker, heard: Heard) -> None:
-    async with announcer(broker, wall_clock_ns=lambda: 77) as tested:
+async def test_announced_route_is_registered_at_once(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server, wall_clock_ns=lambda: 77) as tested:
         await tested.announce(ONE)
         await heard.until_count("register", 1)
     assert heard.bodies("register")[0] == {
@@ -125,44 +120,46 @@ async def test_announced_route_is_registered_at_once(broker: Broker, heard: Hear
     }
 
 
-async def test_leaving_unregisters_with_the_very_words_of_the_register(broker: Broker, heard: Heard) -> None:
-    async with announcer(broker) as tested:
+async def test_leaving_unregisters_with_the_very_words_of_the_register(
+    nats_server: NatsServer, heard: Heard
+) -> None:
+    async with announcer(nats_server) as tested:
         await tested.announce(ONE)
     await heard.until_count("unregister", 1)
     assert heard.bodies("unregister") == heard.bodies("register")[:1]
 
 
-async def test_route_is_announced_again_after_the_interval(broker: Broker, heard: Heard) -> None:
-    async with announcer(broker, interval_s=0.02) as tested:
+async def test_route_is_announced_again_after_the_interval(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server, interval_s=0.02) as tested:
         await tested.announce(ONE)
         await heard.until_count("register", 5)
     assert all(body == heard.bodies("register")[0] for body in heard.bodies("register"))
 
 
-async def test_start_of_a_router_has_everything_announced_at_once(broker: Broker, heard: Heard) -> None:
-    async with announcer(broker, interval_s=3600) as tested:
+async def test_start_of_a_router_has_everything_announced_at_once(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server, interval_s=3600) as tested:
         await tested.announce(ONE)
         await heard.until_count("register", 1)
         await heard.router_says("router.start")
         await heard.until_count("register", 2)
 
 
-async def test_greeting_is_sent_and_its_answer_sets_the_interval(broker: Broker, heard: Heard) -> None:
+async def test_greeting_is_sent_and_its_answer_sets_the_interval(nats_server: NatsServer, heard: Heard) -> None:
     seen = Recording()
-    async with announcer(broker, observer=seen) as tested:
+    async with announcer(nats_server, observer=seen) as tested:
         assert tested.interval_s == 20
         await heard.until_count("greet", 1)
         reply = next(reply for said, _, reply in heard.messages if said == "greet")
         await heard.router_says(reply, minimum_s=7)
         await seen.until("router")
         assert tested.interval_s == 7
-    assert seen.events == [f"connected {url(broker)}", "router 0-x 7"]
+    assert seen.events == [f"connected {url(nats_server)}", "router 0-x 7"]
 
 
 async def test_shorter_interval_of_a_router_holds_for_routes_already_announced(
-    broker: Broker, heard: Heard
+    nats_server: NatsServer, heard: Heard
 ) -> None:
-    async with announcer(broker) as tested:
+    async with announcer(nats_server) as tested:
         await tested.announce(ONE)
         await heard.until_count("register", 1)
         reply = next(reply for said, _, reply in heard.messages if said == "greet")
@@ -170,26 +167,26 @@ async def test_shorter_interval_of_a_router_holds_for_routes_already_announced(
         await heard.until_count("register", 3)
 
 
-async def test_own_interval_is_kept_whatever_a_router_says(broker: Broker, heard: Heard) -> None:
+async def test_own_interval_is_kept_whatever_a_router_says(nats_server: NatsServer, heard: Heard) -> None:
     seen = Recording()
-    async with announcer(broker, interval_s=9, observer=seen) as tested:
+    async with announcer(nats_server, interval_s=9, observer=seen) as tested:
         await heard.router_says("router.start", minimum_s=1)
         await seen.until("router")
         assert tested.interval_s == 9
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"{", b"[]", b"{}", b'{"id":1}', b"[" * 100_000])
-async def test_nonsense_on_router_start_is_ignored(broker: Broker, heard: Heard, nonsense: bytes) -> None:
+async def test_nonsense_on_router_start_is_ignored(nats_server: NatsServer, heard: Heard, nonsense: bytes) -> None:
     seen = Recording()
-    async with announcer(broker, observer=seen) as tested:
+    async with announcer(nats_server, observer=seen) as tested:
         await heard.client.publish("router.start", nonsense)
         await heard.router_says("router.start", minimum_s=5)
         await seen.until("router")
         assert tested.interval_s == 5
 
 
-async def test_withdrawn_route_is_not_announced_again(broker: Broker, heard: Heard) -> None:
-    async with announcer(broker) as tested:
+async def test_withdrawn_route_is_not_announced_again(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server) as tested:
         first = await tested.announce(ONE)
         await tested.announce(Announcement(host="10.0.0.8", port=1, uris=["other.example.com"]))
         await tested.withdraw(first)
@@ -199,8 +196,8 @@ async def test_withdrawn_route_is_not_announced_again(broker: Broker, heard: Hea
     assert [body["host"] for body in heard.bodies("register")] == ["10.0.0.7", "10.0.0.8", "10.0.0.8"]
 
 
-async def test_withdrawing_twice_unregisters_once(broker: Broker, heard: Heard) -> None:
-    async with announcer(broker) as tested:
+async def test_withdrawing_twice_unregisters_once(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server) as tested:
         first = await tested.announce(ONE)
         await tested.withdraw(first)
         await tested.withdraw(first)
@@ -209,9 +206,9 @@ async def test_withdrawing_twice_unregisters_once(broker: Broker, heard: Heard) 
         assert len(heard.bodies("unregister")) == 1
 
 
-async def test_thousands_of_routes_are_announced_and_withdrawn(broker: Broker, heard: Heard) -> None:
+async def test_thousands_of_routes_are_announced_and_withdrawn(nats_server: NatsServer, heard: Heard) -> None:
     many = [Announcement(host="10.0.0.7", port=port, uris=[f"a{port}.example.com"]) for port in range(1, 3001)]
-    async with announcer(broker) as tested:
+    async with announcer(nats_server) as tested:
         await tested.announce_all(many)
         await heard.until_count("register", len(many))
     await heard.until_count("unregister", len(many))
@@ -219,8 +216,8 @@ async def test_thousands_of_routes_are_announced_and_withdrawn(broker: Broker, h
     assert {body["port"] for body in heard.bodies("unregister")} == set(range(1, 3001))
 
 
-async def test_one_malformed_route_keeps_all_from_being_announced(broker: Broker, heard: Heard) -> None:
-    async with announcer(broker) as tested:
+async def test_one_malformed_route_keeps_all_from_being_announced(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server) as tested:
         with pytest.raises(AnnouncementError) as caught:
             await tested.announce_all([ONE, Announcement(host="", port=0, uris=["a b"])])
         assert len(caught.value.problems) == 3
@@ -229,8 +226,8 @@ async def test_one_malformed_route_keeps_all_from_being_announced(broker: Broker
     assert heard.bodies("register") == []
 
 
-async def test_message_too_large_for_nats_is_refused_before_it_is_sent(broker: Broker) -> None:
-    async with announcer(broker) as tested:
+async def test_message_too_large_for_nats_is_refused_before_it_is_sent(nats_server: NatsServer) -> None:
+    async with announcer(nats_server) as tested:
         uris = [f"a{number}.example.com" for number in range(60_000)]
         with pytest.raises(AnnouncementError, match="split its uris"):
             await tested.announce(Announcement(host="10.0.0.7", port=1, uris=uris))
@@ -239,8 +236,8 @@ async def test_message_too_large_for_nats_is_refused_before_it_is_sent(broker: B
 class Link:
     """A relay between the announcer and NATS that can be cut, while others stay connected."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, nats_server: NatsServer) -> None:
+        self._nats_server = nats_server
         self._port = free_port()
         self._server: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
@@ -262,7 +259,7 @@ class Link:
         await asyncio.gather(*self._copies, return_exceptions=True)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._broker.port)
+        there, back = await asyncio.open_connection("127.0.0.1", self._nats_server.port)
         self._writers += [writer, back]
         for source, sink in ((reader, back), (there, writer)):
             task = asyncio.create_task(self._copy(source, sink))
@@ -276,8 +273,8 @@ class Link:
 
 
 @pytest.fixture
-async def link(broker: Broker) -> AsyncIterator[Link]:
-    relay = Link(broker)
+async def link(nats_server: NatsServer) -> AsyncIterator[Link]:
+    relay = Link(nats_server)
     await relay.mend()
     yield relay
     await relay.cut()
@@ -325,34 +322,53 @@ async def test_route_withdrawn_while_nats_is_away_is_unregistered_and_never_regi
     assert heard.bodies("unregister") == heard.bodies("register")
 
 
-async def test_restarted_nats_server_is_found_again(broker: Broker) -> None:
+async def test_restarted_nats_server_is_found_again(nats_server: NatsServer) -> None:
     seen = Recording()
-    async with announcer(broker, observer=seen) as tested:
-        broker.kill()
+    async with announcer(nats_server, observer=seen) as tested:
+        nats_server.kill()
         await seen.until("disconnected")
-        broker.start()
+        nats_server.start()
         await seen.until("connected", 2)
         assert tested.connected
 
 
-async def test_flapping_nats_leaves_no_socket_behind(broker: Broker) -> None:
+@pytest.mark.slow
+async def test_server_that_hangs_is_left_and_nothing_of_the_past_is_sent_to_it(
+    tmp_path: Path, nats_server: NatsServer, heard: Heard
+) -> None:
+    hanging = NatsServer(tmp_path)
+    hanging.start()
     seen = Recording()
-    async with announcer(broker, observer=seen) as tested:
+    servers = [f"nats://127.0.0.1:{hanging.port}", url(nats_server)]
+    try:
+        async with Announcer(servers, interval_s=0.5, observer=seen) as tested:
+            hanging.freeze()
+            asked = asyncio.ensure_future(tested.announce(ONE))
+            await heard.until_count("register", 1)
+            await asked
+            assert seen.events[-2:] == ["disconnected", f"connected {url(nats_server)}"]
+    finally:
+        hanging.kill()
+
+
+async def test_flapping_nats_leaves_no_socket_behind(nats_server: NatsServer) -> None:
+    seen = Recording()
+    async with announcer(nats_server, observer=seen) as tested:
         await tested.announce(ONE)
         before = open_sockets(os.getpid())
         for round_ in range(5):
-            broker.kill()
+            nats_server.kill()
             await seen.until("disconnected", round_ + 1)
-            broker.start()
+            nats_server.start()
             await seen.until("connected", round_ + 2)
         assert open_sockets(os.getpid()) == before
     await asyncio.sleep(0)
     assert open_sockets(os.getpid()) == before - 1
 
 
-async def test_other_server_is_used_when_one_is_dead(broker: Broker, heard: Heard) -> None:
+async def test_other_server_is_used_when_one_is_dead(nats_server: NatsServer, heard: Heard) -> None:
     dead = f"nats://127.0.0.1:{free_port()}"
-    async with Announcer([dead, url(broker)]) as tested:
+    async with Announcer([dead, url(nats_server)]) as tested:
         await tested.announce(ONE)
         await heard.until_count("register", 1)
 
@@ -377,10 +393,10 @@ async def test_server_that_says_nothing_is_given_up_in_time() -> None:
                 pass
 
 
-async def test_silence_of_all_routers_is_told(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_of_all_routers_is_told(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.registrar.announcer.GREET_PATIENCE_S", 0.01)
     seen = Recording()
-    async with announcer(broker, observer=seen):
+    async with announcer(nats_server, observer=seen):
         await seen.until("silence")
 
 
