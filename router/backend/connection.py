@@ -80,6 +80,9 @@ class BackendConnection(asyncio.Protocol):
         self._interim = 0
         self._decoder: ChunkedDecoder | None = None
         self._paused = False
+        self._last_raw = b""
+        self._last_method = b""
+        self._last_head: ResponseHead | None = None
 
     # What the exchange calls.
 
@@ -196,8 +199,7 @@ class BackendConnection(asyncio.Protocol):
                 if gathered is None:
                     return
                 raw, data = gathered
-            self._owner.check_response_head(raw)
-            head = parse_response_head(raw, exchange.method)
+            head = self._parse(raw, exchange.method)
             if head.status >= 200:
                 self._final_head(exchange, head, data)
                 return
@@ -210,6 +212,15 @@ class BackendConnection(asyncio.Protocol):
             exchange.interim_response(head)
             if self.exchange is None or not data:
                 return
+
+    def _parse(self, raw: bytes, method: bytes) -> ResponseHead:
+        """Parse a head, unless it is word for word the one before it, as those of one app within a second are."""
+        if raw == self._last_raw and method == self._last_method and self._last_head is not None:
+            return self._last_head
+        self._owner.check_response_head(raw)
+        head = parse_response_head(raw, method)
+        self._last_raw, self._last_method, self._last_head = raw, method, head
+        return head
 
     def _gather(self, data: bytes) -> tuple[bytes, bytes] | None:
         partial = self._partial

@@ -212,7 +212,7 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, raw: bytes) -> None:
         if len(raw) > self._options.max_head_bytes + _HEAD_SLACK_BYTES:
             raise BadMessage(431, "Request Header Fields Too Large")
-        head = parse_request_head(raw)
+        head = parse_request_head(raw, self._head)
         self._head = head
         self.deadline = 0.0
         self._keep_alive = head.keep_alive and not self._draining
@@ -382,7 +382,6 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self, now: float) -> None:
         """Go on with the next request, or close."""
-        self._head = None
         self._decoder = None
         if not self._keep_alive or self._draining:
             self._linger() if self._buffer else self._close()

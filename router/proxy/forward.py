@@ -177,12 +177,13 @@ class Proxy:
         ):
             self._give_up(exchange, exchange.last_failure or BackendFailure(NO_ENDPOINT, "No endpoints available"))
             return
+        if exchange.attempts:
+            exchange.redialled = False
+            exchange.last_connection = None
+        else:
+            exchange.proxied_at = now
         exchange.attempts += 1
         exchange.endpoint = endpoint
-        exchange.redialled = False
-        exchange.last_connection = None
-        if not exchange.proxied_at:
-            exchange.proxied_at = now
         self.counters.total_requests += 1
         endpoint.in_flight += 1
         exchange.counted = True

@@ -39,9 +39,9 @@ def strip_listed(head: RequestHead, options: RewriteOptions) -> None:
     }
     if not listed:
         return
+    # New values, not changed ones: the next head on the connection may share the old ones.
     head.lines = [line for line in head.lines if line_name(line) not in listed]
-    for name in listed:
-        head.special.pop(name, None)
+    head.special = {name: value for name, value in head.special.items() if name not in listed}
 
 
 def forwarded_for(head: RequestHead, peer_ip: bytes) -> bytes:
@@ -125,8 +125,8 @@ def response_lines(head: ResponseHead, request_id: bytes, date: bytes) -> list[b
         date: a Date line for backends that sent none.
     """
     special = head.special
-    lines = head.lines
-    if b"connection" in special:
+    lines = [*head.lines]
+    if b"connection" in special and special[b"connection"] not in (b"keep-alive", b"close"):
         listed = set(connection_tokens(special[b"connection"])) - _HARMLESS_TOKENS - _UNLISTABLE
         if listed:
             lines = [line for line in lines if line_name(line) not in listed]

@@ -17,7 +17,7 @@ _LINE = re.compile(rb"(" + TOKEN + rb"):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
 _OTHER_VERSION = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9]++)\.([0-9]++)")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
+_LENGTH_DIGITS = 18
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]*+|\[[0-9A-Fa-f:.%a-z]++\])(?::[0-9]*+)?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)")
@@ -77,11 +77,12 @@ RESPONSE_FIELDS: dict[bytes, int] = {
     b"date": WATCH,
 }
 _JOINED = HOP_BY_HOP | {b"x-forwarded-for", b"expect"}
-_VOLATILE = frozenset({b"cookie", b"set-cookie", b"authorization", b"content-length", b"date", b"etag", b"age"})
+_VOLATILE = frozenset({b"cookie", b"set-cookie", b"authorization", b"proxy-authorization", b"etag"})
 """Lines that differ from message to message; remembering them would only push others out."""
 
 _CACHED_LINE_BYTES = 256
 _CACHED_LINES = 8192
+_CACHED_STATUS_LINES = 256
 
 Field = tuple[bytes, bytes, int]
 """Lower-case name, value without surrounding white space, action; plain lines have action 0."""
@@ -174,6 +175,10 @@ def _checked_host(value: bytes) -> bytes:
     return value
 
 
+_NO_LINES: list[bytes] = []
+_NO_FIELDS: dict[bytes, bytes] = {}
+
+
 class RequestHead:
     """The head of one request.
 
@@ -190,9 +195,11 @@ class RequestHead:
         keep_alive: whether the client lets the connection stay open.
         size: bytes of the head without its final empty line, for limits.
         count: number of header lines.
+        block: all bytes after the request line.
     """
 
     __slots__ = (
+        "block",
         "count",
         "framing",
         "host",
@@ -212,14 +219,15 @@ class RequestHead:
         self.target = target
         self.path = target
         self.minor = minor
-        self.lines: list[bytes] = []
-        self.special: dict[bytes, bytes] = {}
+        self.lines: list[bytes] = _NO_LINES
+        self.special: dict[bytes, bytes] = _NO_FIELDS
         self.host = b""
         self.framing = NO_BODY
         self.length = 0
         self.keep_alive = minor == 1
         self.size = 0
         self.count = 0
+        self.block = b""
 
 
 class ResponseHead:
@@ -241,34 +249,59 @@ _request_lines = LineReader(REQUEST_FIELDS)
 _response_lines = LineReader(RESPONSE_FIELDS)
 
 
-def parse_request_head(raw: bytes) -> RequestHead:
+def parse_request_head(raw: bytes, previous: RequestHead | None = None) -> RequestHead:
     """Parse a request head without its final empty line.
+
+    Args:
+        previous: the head before this one on the same connection, if any. Clients tend to repeat their header
+            block word for word, and equal bytes mean equal fields: that saves two thirds of the work.
 
     Raises:
         UnsupportedVersion: well-formed request line of another HTTP version.
         BadMessage: anything else that is not strict HTTP/1, with the status to answer.
     """
-    raw_lines = raw.split(b"\r\n")
-    match = _REQUEST_LINE.fullmatch(raw_lines[0])
+    end = raw.find(b"\r\n")
+    line, block = (raw[:end], raw[end:]) if end >= 0 else (raw, b"")
+    match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        raise _bad_request_line(raw_lines[0])
+        raise _bad_request_line(line)
     method, target, minor = match.groups()
     head = RequestHead(method, target, 1 if minor == b"1" else 0)
     head.size = len(raw)
+    head.block = block
+    if previous is not None and block == previous.block and head.minor == previous.minor:
+        _repeat_block(head, previous)
+    else:
+        _read_block(head, block)
+    if target[0] != 0x2F or b"%" in target:
+        _check_target(head)
+    return head
+
+
+def _repeat_block(head: RequestHead, previous: RequestHead) -> None:
+    head.lines = previous.lines
+    head.special = previous.special
+    head.host = previous.special.get(b"host", b"")
+    head.framing = previous.framing
+    head.length = previous.length
+    head.keep_alive = previous.keep_alive
+    head.count = previous.count
+
+
+def _read_block(head: RequestHead, block: bytes) -> None:
+    raw_lines = block.split(b"\r\n")
     head.count = len(raw_lines) - 1
-    special = head.special
+    head.lines = []
+    special = head.special = {}
     _request_lines.read(raw_lines, 1, head.lines, special)
     if b"host" in special:
         head.host = special[b"host"]
     elif head.minor:
         raise BadMessage(400, "missing required Host header")
-    if target[0] != 0x2F or b"%" in target:
-        _check_target(head)
     if b"content-length" in special or b"transfer-encoding" in special:
         _frame_request(head)
     if b"connection" in special:
         head.keep_alive = _keeps_alive(special[b"connection"], head.minor)
-    return head
 
 
 def _bad_request_line(line: bytes) -> BadMessage:
@@ -309,7 +342,8 @@ def _frame_request(head: RequestHead) -> None:
 
 
 def _content_length(value: bytes) -> int:
-    if _DIGITS.fullmatch(value) is None:
+    # For bytes, isdigit knows the ten ASCII digits only.
+    if not value.isdigit() or len(value) > _LENGTH_DIGITS:
         raise BadMessage(400, "bad Content-Length")
     return int(value)
 
@@ -334,16 +368,29 @@ def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     Raises `BadMessage` for whatever is not strict HTTP/1.
     """
     raw_lines = raw.split(b"\r\n")
-    match = _STATUS_LINE.fullmatch(raw_lines[0])
-    if match is None:
-        raise BadMessage(502, "malformed HTTP status line")
-    head = ResponseHead(int(match[2]), 1 if match[1] == b"1" else 0)
+    status = _status_lines.get(raw_lines[0])
+    if status is None:
+        status = _read_status_line(raw_lines[0])
+    head = ResponseHead(status[0], status[1])
     special = head.special
     _response_lines.read(raw_lines, 1, head.lines, special)
     if b"connection" in special:
         head.keep_alive = _keeps_alive(special[b"connection"], head.minor)
     _frame_response(head, method)
     return head
+
+
+_status_lines: dict[bytes, tuple[int, int]] = {}
+
+
+def _read_status_line(line: bytes) -> tuple[int, int]:
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise BadMessage(502, "malformed HTTP status line")
+    status = int(match[2]), 1 if match[1] == b"1" else 0
+    if len(_status_lines) < _CACHED_STATUS_LINES and len(line) <= _CACHED_LINE_BYTES:
+        _status_lines[line] = status
+    return status
 
 
 def _frame_response(head: ResponseHead, method: bytes) -> None:
