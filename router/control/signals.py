@@ -28,24 +28,23 @@ class Signals:
     ) -> None:
         self._handlers = handlers
         self._before_quit = before_quit
+        self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> "Signals":
-        loop = asyncio.get_running_loop()
         for number, handler in self._handlers.items():
-            loop.add_signal_handler(number, handler)
+            self._loop.add_signal_handler(number, handler)
         # Not through the loop: it is asked for most when the loop hangs.
         signal.signal(signal.SIGQUIT, self._quit)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-        loop = asyncio.get_running_loop()
         for number in self._handlers:
-            loop.remove_signal_handler(number)
+            self._loop.remove_signal_handler(number)
 
     def _quit(self, number: int, frame: FrameType | None) -> None:
         faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
-        for task in asyncio.all_tasks(asyncio.get_running_loop()):
+        for task in asyncio.all_tasks(self._loop):
             task.print_stack(file=sys.__stderr__)
         self._before_quit()
         os._exit(QUIT_STATUS)

@@ -64,6 +64,7 @@ class WorkerProcess:
         self._feed: Feed | None = None
         self._reached = {State.READY: self._loop.create_future(), State.SERVING: self._loop.create_future()}
         self.exited: asyncio.Future[int] = self._loop.create_future()
+        self._status: int | None = None
         self._stream_is_over = False
         self.stream = sync.FrameStream(sync.decode_to_control, self._on_frame, self._on_lost)
         # A pidfd tells this process's end alone: no SIGCHLD handler to share with the libraries around us.
@@ -143,17 +144,17 @@ class WorkerProcess:
         self._finish()
 
     def _on_exit(self) -> None:
-        if self._process.poll() is not None:
+        self._status = self._process.poll()
+        if self._status is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._finish()
 
     def _finish(self) -> None:
-        status = self._process.returncode
-        if status is not None and self._stream_is_over:
+        if self._status is not None and self._stream_is_over:
             self.state = State.EXITED
             self._ended_at = self._loop.time()
-            self.exited.set_result(status)
+            self.exited.set_result(self._status)
 
 
 async def start_worker(command: Sequence[str], setup: sync.Setup, audience: Audience) -> WorkerProcess:
