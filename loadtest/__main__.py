@@ -12,9 +12,10 @@ import click
 from rich.console import Console
 
 from loadtest import registrations, scale, transfer
-from loadtest.bench import LoadError, Plan, measure, new_backend_port, results
+from loadtest.bench import Plan, measure, new_backend_port, results
 from loadtest.certificates import make_certificate
-from loadtest.programs import Cores, ProgramError, find_program
+from loadtest.errors import LoadtestError
+from loadtest.programs import Cores, find_program
 from loadtest.proxies import HOST, PROXIES, Surroundings, missing_program
 from loadtest.report import (
     RESULTS_FOLDER,
@@ -27,7 +28,7 @@ from loadtest.report import (
     save,
     this_machine,
 )
-from loadtest.wrk import Wrk, WrkError
+from loadtest.wrk import Wrk
 
 console = Console(width=None if sys.stdout.isatty() else 110)
 
@@ -157,8 +158,8 @@ def finish(work: Awaitable[Sequence[Figure]]) -> None:
 
     try:
         figures = asyncio.run(main())
-    except (ProgramError, LoadError, WrkError) as error:
-        console.print(f"failed: {error}", style="bold red", markup=False, soft_wrap=True)
+    except (LoadtestError, OSError) as error:
+        console.print(f"failed: {error or type(error).__name__}", style="bold red", markup=False, soft_wrap=True)
         sys.exit(1)
     if not all(one.kept for one in figures):
         sys.exit(3)

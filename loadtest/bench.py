@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from loadtest import procfs
+from loadtest.errors import RequestError
 from loadtest.programs import Program, free_ports
 from loadtest.proxies import HOST, PROXIES, RunningProxy, Surroundings, backend_command
 from loadtest.wrk import Summary, Wrk
@@ -19,10 +20,6 @@ WARM_UP_S = 1
 REFERENCE = "nginx"
 CPU_LIMITS = {"http": 2.0, "https": 2.2}
 """The router's CPU time per request may be so many times the reference's."""
-
-
-class LoadError(Exception):
-    """Requests failed under load, so the figures would mean nothing."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +68,7 @@ async def measure(
 ) -> AsyncIterator[Measurement]:
     """Run the whole plan, yielding each measurement as it is made. Says through ``announce`` what goes on.
 
-    Raises `LoadError` on the first failed request, `ProgramError` if a program does not start.
+    Raises `RequestError` on the first failed request, `ProgramError` if a program does not start.
     """
     async with AsyncExitStack() as running:
         command = backend_command(around.folder, around.backend_port)
@@ -94,7 +91,7 @@ async def _measure_once(proxy: RunningProxy, scheme: str, number: int, wrk: Wrk,
     cpu_s = procfs.cpu_s(proxy.data_plane) - cpu_before
     control_s = procfs.cpu_s(proxy.control) - control_before
     if not cpu_s:
-        raise LoadError(f"{proxy.name} over {scheme}: no CPU time was seen; was the load too short?")
+        raise RequestError(f"{proxy.name} over {scheme}: no CPU time was seen; was the load too short?")
     return Measurement(
         proxy=proxy.name,
         scheme=scheme,
@@ -109,7 +106,7 @@ async def _measure_once(proxy: RunningProxy, scheme: str, number: int, wrk: Wrk,
 async def _load(proxy: RunningProxy, scheme: str, wrk: Wrk, seconds: int) -> Summary:
     load = await wrk.run(f"{scheme}://127.0.0.1:{proxy.ports[scheme]}/", HOST, seconds)
     if load.errors or not load.requests:
-        raise LoadError(f"{proxy.name} over {scheme}: {load.errors} failed of {load.requests} requests: {load}")
+        raise RequestError(f"{proxy.name} over {scheme}: {load.errors} failed of {load.requests} requests: {load}")
     return load
 
 

@@ -10,7 +10,8 @@ from typing import Self
 import nats
 from nats.aio.client import Client
 
-from loadtest.programs import Program, ProgramError, find_program, free_ports
+from loadtest.errors import ProgramError
+from loadtest.programs import Program, find_program, free_ports
 
 HEARTBEAT_S = 20.0
 REGISTER = "router.register"

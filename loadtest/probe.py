@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from loadtest import procfs
+from loadtest.errors import RequestError
 
 _READ_TIMEOUT_S = 60.0
 
@@ -61,7 +62,7 @@ async def one_per_worker(port: int, workers: Iterable[int], host: str) -> dict[i
     """Open connections until every worker process has accepted one; return that one by process id.
 
     The kernel spreads new connections by a hash, so a few tries are needed; a request on each makes sure that it
-    was accepted. Raises `ConnectionError` if a worker gets none of two hundred.
+    was accepted. Raises `RequestError` if a worker gets none of two hundred.
     """
     wanted = set(workers)
     found: dict[int, Probe] = {}
@@ -75,4 +76,4 @@ async def one_per_worker(port: int, workers: Iterable[int], host: str) -> dict[i
             found[owner] = probe
         if len(found) == len(wanted):
             return found
-    raise ConnectionError(f"no connection reached the workers {sorted(wanted - found.keys())}")
+    raise RequestError(f"no connection reached the workers {sorted(wanted - found.keys())}")

@@ -17,13 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from loadtest.errors import ProgramError
+
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 _POLL_S = 0.02
-
-
-class ProgramError(Exception):
-    """A program did not start, or stopped by itself; the message says which and where its log is."""
 
 
 def find_program(name: str) -> str | None:

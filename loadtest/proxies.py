@@ -14,7 +14,8 @@ import msgspec
 from loadtest import procfs
 from loadtest.broker import Broker
 from loadtest.certificates import Certificate
-from loadtest.programs import Cores, Program, ProgramError, find_program, free_ports
+from loadtest.errors import ProgramError
+from loadtest.programs import Cores, Program, find_program, free_ports
 from loadtest.router_process import RouterProcess
 
 HOST = "bench.example.com"

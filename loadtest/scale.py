@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loadtest import procfs
 from loadtest.broker import REGISTER, Broker, registration
+from loadtest.errors import RequestError
 from loadtest.probe import Probe
 from loadtest.programs import Cores, Program, free_ports
 from loadtest.report import Figure
@@ -63,7 +64,7 @@ class Scenario:
         """Kill the worker; return the time until its successor answered a connection opened right after.
 
         Control holds the listening socket, so the connection waits in its queue meanwhile. Raises
-        `ConnectionError` if the answer is not 200: a worker must not serve before its table is whole.
+        `RequestError` if the answer is not 200: a worker must not serve before its table is whole.
         """
         os.kill(self.worker, signal.SIGKILL)
         began = time.perf_counter()
@@ -72,7 +73,7 @@ class Scenario:
         took = time.perf_counter() - began
         probe.close()
         if status != 200:
-            raise ConnectionError(f"the new worker answered {status} for a known route")
+            raise RequestError(f"the new worker answered {status} for a known route")
         return took
 
     async def heartbeats(self) -> None:
@@ -88,7 +89,7 @@ class Scenario:
             size += len(block)
         writer.close()
         if size < ENDPOINTS:
-            raise ConnectionError(f"/routes answered with only {size} bytes")
+            raise RequestError(f"/routes answered with only {size} bytes")
         return size
 
     @contextlib.asynccontextmanager
@@ -110,7 +111,7 @@ async def _ask(probe: Probe, times: list[float]) -> None:
     while True:
         status, took = await probe.timed_status(_LAST)
         if status != 200:
-            raise ConnectionError(f"a known route was answered {status}")
+            raise RequestError(f"a known route was answered {status}")
         times.append(took)
         await asyncio.sleep(_PROBE_PAUSE_S)
 

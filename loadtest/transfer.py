@@ -11,6 +11,7 @@ from pathlib import Path
 
 from loadtest import procfs
 from loadtest.broker import Broker
+from loadtest.errors import RequestError
 from loadtest.probe import content_length
 from loadtest.programs import Cores, Program, free_ports
 from loadtest.report import Figure
@@ -27,14 +28,10 @@ _SAMPLE_S = 0.02
 _TIMEOUT_S = 60.0
 
 
-class TransferError(Exception):
-    """Fewer bytes arrived than were sent, or the answer was not 200."""
-
-
 def download(port: int, size: int, rate: int) -> None:
     """Fetch ``size`` bytes, reading at no more than ``rate`` bytes/s (0: as fast as they come).
 
-    Blocks; meant for a thread. Raises `TransferError` or `OSError`.
+    Blocks; meant for a thread. Raises `RequestError` or `OSError`.
     """
     with socket.socket() as client:
         if rate:
@@ -44,13 +41,13 @@ def download(port: int, size: int, rate: int) -> None:
         client.sendall(f"GET /bytes/{size} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
         head, received = _read_head(client)
         if content_length(head) != size:
-            raise TransferError(f"asked for {size} bytes, was answered {head!r}")
+            raise RequestError(f"asked for {size} bytes, was answered {head!r}")
         block = bytearray(_BLOCK_BYTES)
         began = time.perf_counter()
         while received < size:
             count = client.recv_into(block)
             if not count:
-                raise TransferError(f"the download ended after {received} of {size} bytes")
+                raise RequestError(f"the download ended after {received} of {size} bytes")
             received += count
             if rate:
                 _wait_for(began, received, rate)
@@ -59,7 +56,7 @@ def download(port: int, size: int, rate: int) -> None:
 def upload(port: int, size: int, rate: int) -> None:
     """Send ``size`` bytes to an instance that reads at no more than ``rate`` bytes/s (0: as fast as they come).
 
-    Blocks; meant for a thread. Raises `TransferError` or `OSError`.
+    Blocks; meant for a thread. Raises `RequestError` or `OSError`.
     """
     with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as client:
         head = f"POST /sink/{rate} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n"
@@ -72,7 +69,7 @@ def upload(port: int, size: int, rate: int) -> None:
             left -= count
         answer, _ = _read_head(client)
         if not answer.startswith(b"HTTP/1.1 200"):
-            raise TransferError(f"the upload of {size} bytes was answered {answer!r}")
+            raise RequestError(f"the upload of {size} bytes was answered {answer!r}")
 
 
 def _read_head(client: socket.socket) -> tuple[bytes, int]:
@@ -81,7 +78,7 @@ def _read_head(client: socket.socket) -> tuple[bytes, int]:
     while (end := buffer.find(b"\r\n\r\n")) < 0:
         part = client.recv(65536)
         if not part:
-            raise TransferError(f"the connection ended within the head: {bytes(buffer)!r}")
+            raise RequestError(f"the connection ended within the head: {bytes(buffer)!r}")
         buffer += part
     return bytes(buffer[:end]), len(buffer) - end - 4
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from loadtest.errors import WrkError
 from loadtest.programs import pinned
 
 BROWSER_HEADERS = {
@@ -35,10 +36,6 @@ done = function(summary, latency, requests)
     errors.status, errors.timeout, latency:percentile(50), latency:percentile(99), latency.max))
 end
 """
-
-
-class WrkError(Exception):
-    """wrk could not be run, or printed no summary."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

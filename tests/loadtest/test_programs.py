@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from loadtest import procfs, programs
-from loadtest.programs import Cores, Program, ProgramError, free_ports
+from loadtest.errors import ProgramError
+from loadtest.programs import Cores, Program, free_ports
 
 
 def test_tested_program_has_a_core_of_its_own() -> None:

@@ -3,7 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtest.transfer import TransferError, download, upload
+from loadtest.errors import RequestError
+from loadtest.transfer import download, upload
 
 
 async def answered(answer: bytes, transfer: Callable[[int, int, int], None]) -> None:
@@ -21,20 +22,20 @@ async def answered(answer: bytes, transfer: Callable[[int, int, int], None]) -> 
 
 
 async def test_download_of_the_wrong_size_is_an_error() -> None:
-    with pytest.raises(TransferError, match="asked for 1000 bytes"):
+    with pytest.raises(RequestError, match="asked for 1000 bytes"):
         await answered(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", download)
 
 
 async def test_download_that_ends_early_is_an_error() -> None:
-    with pytest.raises(TransferError, match="ended after 3 of 1000 bytes"):
+    with pytest.raises(RequestError, match="ended after 3 of 1000 bytes"):
         await answered(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc", download)
 
 
 async def test_upload_that_is_refused_is_an_error() -> None:
-    with pytest.raises(TransferError, match="502"):
+    with pytest.raises(RequestError, match="502"):
         await answered(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", upload)
 
 
 async def test_connection_that_ends_without_an_answer_is_an_error() -> None:
-    with pytest.raises(TransferError, match="within the head"):
+    with pytest.raises(RequestError, match="within the head"):
         await answered(b"HTTP/1.1 200", download)

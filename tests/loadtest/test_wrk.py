@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.errors import WrkError
 from loadtest.programs import Cores, Program, free_ports
-from loadtest.wrk import Summary, Wrk, WrkError, parse_summary
+from loadtest.wrk import Summary, Wrk, parse_summary
 from tests.support.needs import needs
 
 OUTPUT = """\
