@@ -23,7 +23,7 @@ from router.config.sections import Nats, NatsHost
 CONNECT_TIMEOUT_S = 2.0
 """For TCP, TLS and the NATS greeting together, as in the Go client."""
 
-CLOSE_TIMEOUT_S = 1.0
+CLOSE_TIMEOUT_S = 0.5
 NEVER_S = 365 * 86400.0
 
 PENDING_MESSAGES = 131072

@@ -30,21 +30,16 @@ class NatsServer:
         names: tuple[str, ...] = ("localhost", "127.0.0.1"),
     ) -> None:
         self.port = free_port()
+        self.user = user
+        """May be changed between a `kill` and a `start`."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._options: list[str] = []
-        if user is not None:
-            self.require_user(*user)
-        if tls is not None:
-            self._options += _tls_options(directory, tls, names)
-
-    def require_user(self, name: str, password: str) -> None:
-        """Demand these credentials from the next `start` on."""
-        self._options += ["--user", name, "--pass", password]
+        self._tls = [] if tls is None else _tls_options(directory, tls, names)
 
     def start(self) -> None:
         """Start, and wait until it greets."""
+        user = [] if self.user is None else ["--user", self.user[0], "--pass", self.user[1]]
         self._process = subprocess.Popen(
-            [str(EXECUTABLE), "--addr", "127.0.0.1", "--port", str(self.port), *self._options],
+            [str(EXECUTABLE), "--addr", "127.0.0.1", "--port", str(self.port), *user, *self._tls],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
