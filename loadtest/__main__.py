@@ -24,6 +24,7 @@ from loadtest.report import (
     comparison_chart,
     comparison_figures,
     comparison_table,
+    disturbance,
     print_figures,
     save,
     this_machine,
@@ -104,6 +105,8 @@ async def compare(plan: Plan, wrk_program: str, label: str) -> Sequence[Figure]:
     medians = results(measurements)
     for scheme in plan.schemes:
         console.print(comparison_table(scheme, [one for one in medians if one.scheme == scheme]))
+    if warning := disturbance(medians):
+        console.print(f"Warning: {warning}", style="yellow")
     figures = comparison_figures(medians)
     keep(
         Run(

@@ -13,6 +13,8 @@ from rich.table import Table
 from loadtest.bench import CPU_LIMITS, Measurement, Plan, Result
 from loadtest.chart import Bar, Group, bar_chart
 
+_UNDISTURBED = 0.9
+"""A proxy that gets less of its core than this was not what set the rate."""
 RESULTS_FOLDER = Path(__file__).parent / "results"
 
 
@@ -94,6 +96,17 @@ def comparison_figures(results: Iterable[Result]) -> list[Figure]:
         for one in results
         if one.proxy == "router" and one.ratio is not None
     ]
+
+
+def disturbance(results: Iterable[Result]) -> str | None:
+    """Return a warning if the proxies' core was not theirs alone, None if the figures can be trusted."""
+    least = min((one.busy for one in results), default=1.0)
+    if least >= _UNDISTURBED:
+        return None
+    return (
+        f"a proxy got only {least:.0%} of its core: either the machine was busy with something else, or the load "
+        "was too small. Do not quote these figures."
+    )
 
 
 def comparison_chart(results: Sequence[Result], plan: Plan) -> str:

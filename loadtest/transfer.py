@@ -18,7 +18,6 @@ from loadtest.report import Figure
 from loadtest.router_process import RouterProcess
 
 SIZE_BYTES = 1 << 30
-WARM_UP_BYTES = 8 << 20
 SLOW_BYTES_PER_S = 64 << 20
 GROWTH_LIMIT_MB = 20.0
 HOST = "transfer.example.com"
@@ -125,8 +124,6 @@ async def measure(folder: Path, announce: Callable[[str], None]) -> list[Figure]
 async def _measure(router: RouterProcess, announce: Callable[[str], None]) -> list[Figure]:
     (worker,) = router.workers
     figures: list[Figure] = []
-    for transfer in (download, upload):
-        await asyncio.to_thread(transfer, router.ports.http, WARM_UP_BYTES, 0)
     for transfer in (download, upload):
         for speed, rate in (("fast", 0), ("slow", SLOW_BYTES_PER_S)):
             name = f"1 GiB {transfer.__name__}, {speed} reader"

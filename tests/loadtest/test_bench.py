@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from loadtest.bench import Measurement, Plan, results
-from loadtest.report import comparison_chart, comparison_figures, comparison_table
+from loadtest.report import comparison_chart, comparison_figures, comparison_table, disturbance
 from loadtest.wrk import Summary
 
 LOAD = Summary(
@@ -19,9 +19,9 @@ LOAD = Summary(
 )
 
 
-def measurement(proxy: str, number: int, cpu_us: float, scheme: str = "http") -> Measurement:
+def measurement(proxy: str, number: int, cpu_us: float, scheme: str = "http", busy: float = 1.0) -> Measurement:
     return Measurement(
-        proxy=proxy, scheme=scheme, round=number, load=LOAD, cpu_us=cpu_us, control_cpu_us=0.0, busy=1.0
+        proxy=proxy, scheme=scheme, round=number, load=LOAD, cpu_us=cpu_us, control_cpu_us=0.0, busy=busy
     )
 
 
@@ -60,6 +60,16 @@ def test_router_over_http_may_cost_twice_the_reference(cpu_us: float, kept: bool
     found = results([measurement("nginx", 1, 20.0), measurement("router", 1, cpu_us)])
     (figure,) = comparison_figures(found)
     assert figure.kept is kept
+
+
+def test_proxy_that_did_not_get_its_core_is_a_reason_for_doubt() -> None:
+    warning = disturbance(results([measurement("nginx", 1, 20.0), measurement("router", 1, 30.0, busy=0.3)]))
+    assert warning is not None
+    assert "30%" in warning
+
+
+def test_saturated_proxies_raise_no_doubt() -> None:
+    assert disturbance(results([measurement("nginx", 1, 20.0, busy=0.97)])) is None
 
 
 def test_table_has_a_row_for_each_result() -> None:
