@@ -17,7 +17,15 @@ from nats.aio.msg import Msg
 from router.config.schema import Config
 from router.control.address import source_address
 from router.control.log_limit import LogLimit
-from router.control.nats_link import PENDING_MESSAGES, Link, LinkError, LinkOptions, client_tls, dial
+from router.control.nats_link import (
+    CLOSE_TIMEOUT_S,
+    PENDING_MESSAGES,
+    Link,
+    LinkError,
+    LinkOptions,
+    client_tls,
+    dial,
+)
 from router.log import Logger
 from router.routing.registry import Registry
 from router.wire.announcement import GREET, REGISTER, START, UNREGISTER, RouterStart, encode_start
@@ -94,7 +102,6 @@ class Subscriber:
         self._link_errors = LogLimit()
         self._must_ask_again = False
         self._asked_at = 0.0
-        self._closing = False
 
     @property
     def connected(self) -> bool:
@@ -139,12 +146,8 @@ class Subscriber:
 
     async def close(self) -> None:
         """Stop hearing. Returns within two seconds, whatever NATS does; the table stays as it is."""
-        # The flag as well, because nats-py swallows a cancellation in some places.
-        self._closing = True
         if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            await _end(self._watcher)
         link, self._link = self._link, None
         if link is not None:
             await link.close()
@@ -178,7 +181,7 @@ class Subscriber:
         await link.publish(START, self._start)
 
     async def _watch(self) -> None:
-        while not self._closing:
+        while True:
             try:
                 await self._watch_link()
             except Exception as error:
@@ -278,6 +281,16 @@ class Subscriber:
                 dropped_messages=self.dropped_messages,
                 suppressed=self._link_errors.take_suppressed(),
             )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it ends. The pause leaves it the time to close the link it was about to make.
+
+    Once may not be enough: nats-py and, before Python 3.12, `asyncio.wait_for` can swallow a cancellation.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=CLOSE_TIMEOUT_S + 0.1)
 
 
 def _router_start(router_id: str, router_ip: str, config: Config) -> RouterStart:

@@ -570,11 +570,18 @@ async def close_with_nats_hanging(hearing: Hearing, server: NatsServer) -> None:
     server.freeze()
 
 
+async def close_while_dialling(hearing: Hearing, server: NatsServer) -> None:
+    await hearing.begin()
+    server.kill()
+    await eventually(lambda: hearing.logged("nats-connection-disconnected"), "the loss")
+
+
 @pytest.mark.parametrize(
     "situation",
     [
         close_connected,
         close_before_start,
+        close_while_dialling,
         close_with_nats_dead,
         close_with_nats_just_killed,
         close_with_nats_hanging,
