@@ -50,6 +50,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         self._failed: Callable[[TlsStream, BaseException], None] | None = failed
         self._state = _HANDSHAKE
         self._paused = False
+        self._begun = False
         self._eof_sent = False
         self._eof_received = False
         self._error: Exception | None = None
@@ -68,7 +69,9 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
             return
         self._incoming.write(data)
         if self._state == _HANDSHAKE:
-            if self._server_side and data[0] != _HANDSHAKE_RECORD and self._refuse_plain_http(data):
+            # Only the first byte tells: a hello that comes in pieces may go on with any.
+            first, self._begun = not self._begun, True
+            if first and self._server_side and data[0] != _HANDSHAKE_RECORD and self._refuse_plain_http(data):
                 return
             self._handshake()
         else:

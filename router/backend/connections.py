@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.backend.connection import BackendConnection
-from router.backend.failure import CONNECT_TIMEOUT, BackendFailure, of_dial, of_tls
+from router.backend.failure import CONNECT_TIMEOUT, NAME_MISMATCH, BackendFailure, of_dial, of_tls
 from router.routing.pool import Endpoint
 from router.tls_stream import TlsStream
 from router.wire.http1 import BadMessage
@@ -194,7 +194,11 @@ class Connections:
                 shaken.set_exception(error)
 
         assert self._options.context is not None
-        return TlsStream(self._options.context, accept, failed, server_hostname=name)
+        try:
+            return TlsStream(self._options.context, accept, failed, server_hostname=name)
+        except (ValueError, TypeError, ssl.SSLError) as error:
+            # What was announced as the name cannot be one, so no certificate can carry it.
+            raise BackendFailure(NAME_MISMATCH, f"x509: invalid server name {name!r}: {error}") from error
 
     async def _shake(self, transport: asyncio.BaseTransport, shaken: "asyncio.Future[None]") -> None:
         try:

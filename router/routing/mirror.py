@@ -45,13 +45,15 @@ class Mirror:
         self._sequence = 0
         self._filling: RouteTable | None = None
         self._replaced: dict[int, Endpoint] = {}
+        self._dropped: list[Pool] = []
         self._options: dict[PoolOptions, PoolOptions] = {}
 
     def apply(self, sequence: int, snapshot: int, changes: Sequence[Change]) -> None:
         """Apply one frame. Raises `SequenceGap`, after which only a snapshot helps."""
         if snapshot == 1:
             self._filling = RouteTable()
-            self._replaced = self._endpoints
+            # A snapshot may begin while another is unfinished, whose endpoints are not all that live.
+            self._replaced.update(self._endpoints)
             self._endpoints = {}
         elif sequence != self._sequence + 1:
             raise SequenceGap(f"frame {sequence} after {self._sequence}")
@@ -76,9 +78,10 @@ class Mirror:
             pool.emptied_by_failure = True
 
     def drop_pools_emptied_by_failure(self) -> None:
-        """A prune pass took place: forget pools that were only kept for the window until it."""
-        for pool in self.table.pools():
-            if pool.emptied_by_failure and not pool.endpoints:
+        """A prune pass took place: forget pools that control has dropped and that were kept until it."""
+        dropped, self._dropped = self._dropped, []
+        for pool in dropped:
+            if pool.emptied_by_failure and self.table.pool(pool.key) is pool:
                 self.table.remove(pool.key)
 
     def _apply(self, table: RouteTable, change: Change) -> None:
@@ -126,7 +129,9 @@ class Mirror:
             return
         # Control drops a pool together with its last endpoint; if this worker saw that one fail, the pool answers
         # 503 until the next prune pass.
-        if not pool.emptied_by_failure:
+        if pool.emptied_by_failure:
+            self._dropped.append(pool)
+        else:
             table.remove(key)
 
     def _forget(self, endpoint: Endpoint) -> None:

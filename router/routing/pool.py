@@ -73,10 +73,11 @@ class Endpoint:
         certificate is expected at the same address, its idle connections (GOROUTER.md §3.4)."""
         self.failed_at = old.failed_at
         mine, theirs = self.record, old.record
-        if self.address == old.address and mine.tls == theirs.tls and mine.san == theirs.san:
-            self.idle, old.idle = old.idle, None
-            for connection in self.idle or ():
+        if old.idle and self.address == old.address and mine.tls == theirs.tls and mine.san == theirs.san:
+            for connection in old.idle:
                 connection.endpoint = self
+            # Not all may come from this one: with several uris it is replaced in one pool after the other.
+            self.idle, old.idle = [*(self.idle or ()), *old.idle], None
 
 
 class Pool:

@@ -25,7 +25,8 @@ class _Host:
         if self.paths is None:
             return self.root
         empty: Pool | None = None
-        segments = path.partition(b"?")[0].lower()[1:].removesuffix(b"/").split(b"/", self.depth)
+        text = path.partition(b"?")[0].lower().removesuffix(b"/")
+        segments = text[1:].split(b"/", self.depth) if text else []
         for count in range(min(len(segments), self.depth), 0, -1):
             pool = self.paths.get(b"/".join(segments[:count]))
             if pool is not None:
@@ -61,7 +62,7 @@ class RouteTable:
         node = self._hosts.get(host)
         if node is None:
             node = self._hosts[host] = _Host()
-        if not path:
+        if path is None:
             node.root = pool
         else:
             if node.paths is None:
@@ -76,7 +77,7 @@ class RouteTable:
             return None
         host, path = _split(key)
         node = self._hosts[host]
-        if not path:
+        if path is None:
             node.root = None
         elif node.paths is not None:
             node.paths.pop(path, None)
@@ -114,6 +115,7 @@ class RouteTable:
         return None
 
 
-def _split(key: str) -> tuple[bytes, bytes]:
-    host, _, path = key.encode("utf-8", "surrogateescape").partition(b"/")
-    return host, path
+def _split(key: str) -> tuple[bytes, bytes | None]:
+    """Return host and context path; ``foo.com//`` has an empty path, which is not the same as none."""
+    host, slash, path = key.encode("utf-8", "surrogateescape").partition(b"/")
+    return host, path if slash else None

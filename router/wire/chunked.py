@@ -6,6 +6,7 @@ lenient chunk parsing is how requests are smuggled.
 
 import re
 
+from router.wire.head_buffer import HeadBuffer
 from router.wire.http1 import BadMessage, parse_trailers
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
@@ -34,6 +35,7 @@ class ChunkedDecoder:
 
     __slots__ = (
         "_buffer",
+        "_ending",
         "_fields",
         "_overhead",
         "_remaining",
@@ -54,6 +56,7 @@ class ChunkedDecoder:
         self._buffer = b""
         self._remaining = 0
         self._overhead = 0
+        self._ending: HeadBuffer | None = None
 
     def feed(self, arrived: bytes) -> bytes:
         """Return the body bytes that ``arrived`` completes. Raises `BadMessage`."""
@@ -110,22 +113,20 @@ class ChunkedDecoder:
             raise BadMessage(400, "malformed chunk size")
 
     def _read_trailers(self, buffer: bytes, position: int) -> int:
-        if buffer.startswith(b"\r\n", position):
-            return self._finish(buffer, position + 2)
-        end = buffer.find(b"\r\n\r\n", position)
-        size = (end if end >= 0 else len(buffer)) - position
-        if size > self._trailer_bytes:
+        if self._ending is None:
+            # Led by the line end of the last chunk, no trailers end as some do: with an empty line.
+            self._ending = HeadBuffer()
+            self._ending.add(b"\r\n")
+        gathered = self._ending.add(buffer[position:])
+        if max(len(self._ending), len(gathered[0]) if gathered else 0) > self._trailer_bytes + 2:
             raise BadMessage(431, "trailers too long")
-        if end < 0:
-            return position
-        self.trailers = parse_trailers(buffer[position:end], self._fields)
-        return self._finish(buffer, end + 4)
-
-    def _finish(self, buffer: bytes, end: int) -> int:
-        self._state = _DONE
-        self.done = True
-        self.leftover = buffer[end:]
-        return end
+        if gathered is not None:
+            section, self.leftover = gathered
+            if section:
+                self.trailers = parse_trailers(section[2:], self._fields)
+            self._state = _DONE
+            self.done = True
+        return len(buffer)
 
 
 def _completed(partial: bytes) -> bytes:
