@@ -26,33 +26,64 @@ class TlsError(Exception):
 def frontend_context(config: Config) -> ssl.SSLContext:
     """Build the context of the TLS listener; certificates are chosen by the client's server name.
 
+    A name that several certificates have gets the first of each kind of key, from which OpenSSL takes one the
+    client can verify. A client whose name no certificate has, or without one, chooses from all in that way.
+
     Raises `TlsError`.
     """
-    contexts: list[ssl.SSLContext] = []
-    exact: dict[str, ssl.SSLContext] = {}
-    wildcard: dict[str, ssl.SSLContext] = {}
-    for index, pair in enumerate(config.tls_pem):
-        context = _server_context(config)
-        _load_pair(context, pair.cert_chain, pair.private_key, f"tls_pem[{index}]")
-        contexts.append(context)
-        for name in _names(pair.cert_chain):
-            if name.startswith("*."):
-                wildcard.setdefault(name[1:], context)
-            else:
-                exact.setdefault(name, context)
-    if not contexts:
+    if not config.tls_pem:
         raise TlsError("tls_pem: no certificate")
-    default = contexts[0]
+    certificates = [_Certificate(index, pair.cert_chain) for index, pair in enumerate(config.tls_pem)]
+    contexts: dict[tuple[int, ...], ssl.SSLContext] = {}
+
+    def context_of(candidates: list[_Certificate]) -> ssl.SSLContext:
+        chosen = _first_of_each_kind(candidates)
+        if chosen not in contexts:
+            contexts[chosen] = _server_context(config, chosen)
+        return contexts[chosen]
+
+    by_name: dict[str, list[_Certificate]] = {}
+    for certificate in certificates:
+        for name in certificate.names:
+            by_name.setdefault(name, []).append(certificate)
+    default = context_of(certificates)
+    named = {name: context_of(candidates) for name, candidates in by_name.items()}
 
     def choose(ssl_object: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
         name = (server_name or "").lower().rstrip(".")
-        chosen = exact.get(name) or wildcard.get(name[name.find(".") :] if "." in name else "")
-        if chosen is not None and chosen is not default:
-            ssl_object.context = chosen
+        context = named.get(name) or named.get("*." + name.partition(".")[2])
+        if context is not None:
+            ssl_object.context = context
 
     if len(contexts) > 1:
         default.sni_callback = choose
     return default
+
+
+class _Certificate:
+    """The first certificate of an entry of ``tls_pem``: its DNS names, lower-case, and its kind of key."""
+
+    def __init__(self, index: int, chain: str) -> None:
+        from cryptography import x509
+
+        self.index = index
+        try:
+            certificate = x509.load_pem_x509_certificate(chain.encode())
+            self.kind = type(certificate.public_key()).__name__
+        except ValueError as error:
+            raise TlsError(f"tls_pem[{index}]: {error}") from error
+        try:
+            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            self.names = {name.lower() for name in names.get_values_for_type(x509.DNSName)}
+        except x509.ExtensionNotFound:
+            self.names = set()
+
+
+def _first_of_each_kind(candidates: list[_Certificate]) -> tuple[int, ...]:
+    first: dict[str, int] = {}
+    for certificate in candidates:
+        first.setdefault(certificate.kind, certificate.index)
+    return tuple(first.values())
 
 
 def backend_context(config: Config) -> ssl.SSLContext:
@@ -77,7 +108,7 @@ def backend_context(config: Config) -> ssl.SSLContext:
     return context
 
 
-def _server_context(config: Config) -> ssl.SSLContext:
+def _server_context(config: Config, pairs: tuple[int, ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     lowest = VERSIONS.get(config.min_tls_version, ssl.TLSVersion.TLSv1_2)
     context.minimum_version = lowest
@@ -86,6 +117,9 @@ def _server_context(config: Config) -> ssl.SSLContext:
     # Over HTTP/1 there is nothing to negotiate, but a client that offers only other protocols should be told.
     context.set_alpn_protocols(["http/1.1"])
     _set_ciphers(context, config, legacy=lowest < ssl.TLSVersion.TLSv1_2)
+    for index in pairs:
+        pair = config.tls_pem[index]
+        _load_pair(context, pair.cert_chain, pair.private_key, f"tls_pem[{index}]")
     return context
 
 
@@ -125,15 +159,3 @@ def _as_file(pem: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def _names(chain: str) -> list[str]:
-    """Return the DNS names of a chain's first certificate, lower-case."""
-    from cryptography import x509
-
-    certificate = x509.load_pem_x509_certificate(chain.encode())
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [name.lower() for name in names.get_values_for_type(x509.DNSName)]

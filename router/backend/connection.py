@@ -8,7 +8,7 @@ connection and never reaches another client.
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from router.backend.failure import PROTOCOL, BackendFailure, of_lost
+from router.backend.failure import PROTOCOL, WRONG_SWITCH, BackendFailure, of_lost
 from router.routing.pool import Endpoint
 from router.wire.chunked import ChunkedDecoder
 from router.wire.head_buffer import HeadBuffer
@@ -293,8 +293,11 @@ class BackendConnection(asyncio.Protocol):
 
     def _switch(self, exchange: ResponseReceiver, head: ResponseHead, rest: bytes) -> None:
         token = head.special.get(b"upgrade", b"").lower()
-        if not exchange.upgrade or token != exchange.upgrade:
-            raise BadMessage(502, "unexpected 101 response")
+        if not exchange.upgrade:
+            raise BadMessage(502, "101 response nobody asked for")
+        if token != exchange.upgrade:
+            self._fail(BackendFailure(WRONG_SWITCH, "backend tried to switch protocol"))
+            return
         self._mode = _TUNNEL
         exchange.switched(head, rest)
 

@@ -45,6 +45,7 @@ EOF = FailureClass("eof", IF_IDEMPOTENT, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 TIMEOUT = FailureClass("timeout", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 CONNECT_TIMEOUT = FailureClass("timeout-while-connecting", ALWAYS, MARK, REMOVE, 502, BAD_GATEWAYS)
 PROTOCOL = FailureClass("protocol", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
+WRONG_SWITCH = FailureClass("wrong-protocol-switch", NEVER, NOTHING, NOTHING, 502)
 NO_ENDPOINT = FailureClass("no-endpoint", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 CANCELLED = FailureClass("cancelled", NEVER, NOTHING, NOTHING, 499)
 

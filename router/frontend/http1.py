@@ -37,6 +37,8 @@ _PIPELINED_BYTES = 65536
 _DRAINED_BODY_BYTES = 256 * 1024
 """A body nobody wants is read to its end if no more than this is missing; otherwise the connection closes."""
 _LINGER_S = 2.0
+_DRAIN_S = 10.0
+"""A body nobody wants has this long to end."""
 _FLUSH_S = 30.0
 """A closing connection whose client takes not one byte for so long is given up."""
 _WRITE_HIGH_BYTES = 65536
@@ -75,6 +77,8 @@ class ClientConnection(asyncio.Protocol):
         self._keep_alive = True
         self._draining = False
         self._paused = False
+        self._full = False
+        """The client does not take what is written as fast as it comes."""
         # For the request at hand.
         self.protocol = b"HTTP/1.1"
         self.exchange: Exchange | None = None
@@ -105,6 +109,8 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = self._buffer + data if self._buffer else data
             if not self._serving:
                 self._serve()
+            if self._full and len(self._buffer) > _PIPELINED_BYTES:
+                self.pause_reading()
         elif phase == _BODY:
             self._body_bytes(data)
         elif phase == _TUNNEL:
@@ -131,12 +137,17 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.client_gone()
 
     def pause_writing(self) -> None:
+        self._full = True
         if self.exchange is not None:
             self.exchange.client_full()
 
     def resume_writing(self) -> None:
+        self._full = False
         if self.exchange is not None:
             self.exchange.client_writable()
+        elif self._phase == _HEAD and not self._serving:
+            self.resume_reading()
+            self._serve()
 
     # What the worker calls.
 
@@ -145,7 +156,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = 0.0
         if self._phase == _HEAD and self._partial is not None:
             self._refuse(BadMessage(408, "request head not complete in time"))
-        elif self._phase in (_HEAD, _LINGER):
+        elif self._phase in (_HEAD, _BODY, _LINGER):
             self._close()
         elif self._phase == _CLOSED:
             self._check_flush()
@@ -170,9 +181,12 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = now + idle_s if idle_s else 0.0
 
     def _serve(self) -> None:
-        """Read and serve requests as long as whole heads are at hand and no exchange is in progress."""
+        """Read and serve requests as long as whole heads are at hand and no exchange is in progress.
+
+        A client that pipelines requests but does not read the responses is not served further until it does.
+        """
         self._serving = True
-        while self._phase == _HEAD and self._buffer:
+        while self._phase == _HEAD and self._buffer and not self._full:
             data = self._buffer
             end = data.find(b"\r\n\r\n") if self._partial is None else -1
             try:
@@ -235,8 +249,10 @@ class ClientConnection(asyncio.Protocol):
     def _answer_options(self) -> None:
         """``OPTIONS *`` asks about the server itself, not about any route; not logged, as in Gorouter."""
         self._phase = _AWAIT
+        if self._head is not None and self._head.framing != NO_BODY:
+            self._expect_body(self._head)
         self.send_response(200, [self._proxy.date_line], 0, b"", True)
-        self._next(monotonic())
+        self.exchange_finished()
 
     def _expect_body(self, head: RequestHead) -> None:
         self._phase = _BODY
@@ -292,9 +308,10 @@ class ClientConnection(asyncio.Protocol):
     def accept_body(self) -> None:
         self._body_wanted = True
         data, self._buffer = self._buffer, b""
+        # First, because these bytes may already be more than the endpoint takes.
+        self.resume_reading()
         if data:
             self._body_bytes(data)
-        self.resume_reading()
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         self._transport.write(interim_head(status, lines))
@@ -329,9 +346,9 @@ class ClientConnection(asyncio.Protocol):
         self._phase = _TUNNEL
         self._transport.write(switch_head(lines))
         data, self._buffer = self._buffer, b""
+        self.resume_reading()
         if data and self.exchange is not None:
             self.exchange.tunnel_from_client(data)
-        self.resume_reading()
 
     def send_tunnel(self, piece: bytes) -> None:
         self._transport.write(piece)
@@ -406,6 +423,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._keep_alive:
             self._linger()
             return
+        self.deadline = monotonic() + _DRAIN_S
         data, self._buffer = self._buffer, b""
         self.resume_reading()
         if data:

@@ -54,6 +54,9 @@ class AccessLog:
         special = head.special
         client = exchange.client
         endpoint = exchange.endpoint
+        path = head.path
+        if b'"' in path or b"\\" in path:
+            path = quote(path)[1:-1]
         taken = now - exchange.started
         if exchange.proxied_at:
             own = exchange.proxied_at - exchange.started
@@ -69,7 +72,7 @@ class AccessLog:
                 head.host,
                 self._time(exchange.received_ns),
                 head.method,
-                head.path,
+                path,
                 client.protocol,
                 b"%d" % exchange.status if exchange.status else EMPTY,
                 exchange.bytes_in,

@@ -243,6 +243,9 @@ class Exchange:
 
     def timed_out(self) -> None:
         """``endpoint_timeout`` is over."""
+        if not self.request_complete:
+            # What is missing of the body may never come.
+            self.client.close_after_response()
         failure = BackendFailure(TIMEOUT, "context deadline exceeded")
         if self.response_started:
             self._drop_backend()

@@ -319,7 +319,14 @@ class Proxy:
         if exchange.endpoint is not None:
             digit = exchange.status // 100
             counters.responses[digit if 2 <= digit <= 5 else 0] += 1
+        if b";" in exchange.head.path:
+            self._note_semicolon(exchange)
         self.access_log.log(exchange)
+
+    def _note_semicolon(self, exchange: Exchange) -> None:
+        """Go stopped taking ``;`` for a separator of parameters; Gorouter marks such requests in its logs."""
+        exchange.router_error = exchange.router_error or b"deprecated-semicolon-params"
+        self._logger.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
 
 
 def _was_reused(exchange: Exchange) -> bool:

@@ -6,7 +6,7 @@ Byte-exact, because clients and log parsers know them. Owns what is said, not wh
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from router.backend.failure import BackendFailure
+from router.backend.failure import WRONG_SWITCH, BackendFailure
 
 NO_STORE = b"Cache-Control: no-cache, no-store"
 SHORT_CACHE = b"Cache-Control: public,max-age=2"
@@ -90,6 +90,8 @@ def request_too_large() -> Reply:
 
 def backend_failure(failure: BackendFailure) -> Reply:
     """Build the plain one-liner that follows when no attempt succeeded."""
+    if failure.kind is WRONG_SWITCH:
+        return Reply(502, [], b"")
     text = failure.text.encode("latin-1", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
     router_error = b"endpoint_failure (%b)" % text
     status = failure.kind.status

@@ -30,8 +30,8 @@ NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 """How a body is framed (RFC 9112 §6)."""
 
 # What is done with a line whose name a proxy knows: COLLECT takes it out of the forwarded lines, WATCH copies its
-# value and forwards the line as it is.
-COLLECT, WATCH = 1, 2
+# value and forwards the line as it is, DROP forgets it.
+COLLECT, WATCH, DROP = 1, 2, 3
 
 HOP_BY_HOP = frozenset(
     {
@@ -134,6 +134,8 @@ class LineReader:
                 lines.append(line)
                 continue
             name = field[0]
+            if field[2] == DROP:
+                continue
             if name in special:
                 _repeat(special, name, field[1])
             else:
@@ -148,7 +150,9 @@ class LineReader:
         name = match[1].lower()
         action = self._fields.get(name, 0)
         field: Field | None = None
-        if action:
+        if not action and b"_" in name and _vouched_for(name.replace(b"_", b"-"), self._fields):
+            field = (name, b"", DROP)
+        elif action:
             value = match[2].rstrip(b" \t")
             if name == b"host":
                 value = _checked_host(value)
@@ -158,6 +162,15 @@ class LineReader:
                 self._known.clear()
             self._known[line] = field
         return field
+
+
+def _vouched_for(name: bytes, fields: dict[bytes, int]) -> bool:
+    """Whether a field frames the message or is one an app may trust the router for.
+
+    Apps that see headers as environment variables (CGI, WSGI, PHP) cannot tell ``X_Forwarded_For`` from
+    ``X-Forwarded-For``, so such look-alikes must not get through.
+    """
+    return name in fields or name.startswith((b"x-forwarded-", b"x-cf-", b"x-vcap-"))
 
 
 def _repeat(special: dict[bytes, bytes], name: bytes, value: bytes) -> None:
@@ -426,6 +439,6 @@ def parse_trailers(raw: bytes, fields: dict[bytes, int]) -> list[bytes]:
         if match is None:
             raise BadMessage(400, "malformed trailer line")
         name = match[1].lower()
-        if name not in fields and not name.startswith((b"x-forwarded-", b"x-cf-", b"x-vcap-")):
+        if not _vouched_for(name.replace(b"_", b"-"), fields):
             trailers.append(line)
     return trailers
