@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.recorder import RecordingBackend
@@ -60,6 +61,14 @@ class Announcer:
         """Publish with a reply subject and return the reply."""
         message: Msg = self._await(self._client.request(subject, payload, timeout=5))
         return message.data
+
+    def hears(self, subject: str) -> bool:
+        """Whether anybody answers a request on the subject."""
+        try:
+            self.request(subject)
+        except (NoRespondersError, nats.errors.TimeoutError):
+            return False
+        return True
 
     def _announce(self, subject: str, uris: tuple[str, ...], port: int, host: str, fields: dict[str, Any]) -> None:
         message = {"host": host, "uris": list(uris), **fields}

@@ -44,7 +44,6 @@ def base_config(directory: Path, nats_port: int) -> dict[str, Any]:
         "disable_keep_alives": False,
         "max_idle_conns_per_host": 100,
         "backends": {"max_attempts": 3},
-        "route_services_internal_server_port": free_port(),
     }
 
 
@@ -130,11 +129,6 @@ class RunningRouter:
         if wait:
             self.wait_for_log(STARTED)
 
-    def restart(self) -> None:
-        self.stop()
-        self.log.clear()
-        self.start()
-
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -169,8 +163,6 @@ class RunningRouter:
             self.process.wait(10)
             if self._reader is not None:
                 self._reader.join(5)
-            if self.process.stdout is not None:
-                self.process.stdout.close()
 
     # Logs.
 
@@ -220,7 +212,7 @@ class RunningRouter:
 
     def _read_log(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
-        with contextlib.suppress(ValueError):
+        with process.stdout:
             for raw in process.stdout:
                 try:
                     line = json.loads(raw)
