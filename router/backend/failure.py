@@ -113,9 +113,10 @@ def of_tls(error: BaseException) -> BackendFailure:
 def of_lost(error: Exception | None) -> BackendFailure:
     """Classify the loss of a connection that a response was awaited on."""
     if isinstance(error, ssl.SSLError):
-        return of_tls(error)
-    if isinstance(error, ConnectionError):
-        return BackendFailure(RESET, f"read: {_os_text(error)}")
+        failure = of_tls(error)
+        # TLS 1.3 servers judge the client's certificate after its handshake, before they read a request. Whatever
+        # else goes wrong then may do so after the request was acted on.
+        return failure if failure.kind is CLIENT_CERT_REFUSED else BackendFailure(PROTOCOL, failure.text)
     if isinstance(error, OSError):
         return BackendFailure(RESET, f"read: {_os_text(error)}")
     return BackendFailure(EOF, "EOF")
