@@ -11,6 +11,8 @@ from router.wire.http1 import CHUNKED, LENGTH, RequestHead, ResponseHead, connec
 _HARMLESS_TOKENS = frozenset({b"keep-alive", b"close", b"upgrade", b""})
 _UNLISTABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
 """Fields that frame or route this message cannot be declared to be hop-by-hop."""
+_LOGGED = frozenset({b"user-agent", b"referer"})
+"""What the access log says does not depend on a client's Connection field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ def strip_listed(head: RequestHead, options: RewriteOptions) -> None:
         return
     # New values, not changed ones: the next head on the connection may share the old ones.
     head.lines = [line for line in head.lines if line_name(line) not in listed]
-    head.special = {name: value for name, value in head.special.items() if name not in listed}
+    gone = listed - _LOGGED
+    head.special = {name: value for name, value in head.special.items() if name not in gone}
 
 
 def forwarded_for(head: RequestHead, peer_ip: bytes) -> bytes:
