@@ -279,6 +279,8 @@ def parse_request_head(raw: bytes, previous: RequestHead | None = None) -> Reque
     if match is None:
         raise _bad_request_line(line)
     method, target, minor = match.groups()
+    if method == b"CONNECT":
+        raise BadMessage(400, "CONNECT is not supported")
     head = RequestHead(method, target, 1 if minor == b"1" else 0)
     head.size = len(raw)
     head.block = block
@@ -326,8 +328,6 @@ def _bad_request_line(line: bytes) -> BadMessage:
 
 def _check_target(head: RequestHead) -> None:
     target = head.target
-    if head.method == b"CONNECT":
-        raise BadMessage(400, "CONNECT is not supported")
     if target[0] != 0x2F and not (target == b"*" and head.method == b"OPTIONS"):
         match = _ABSOLUTE.fullmatch(target)
         if match is None or not match[1]:
