@@ -26,7 +26,7 @@ _PAGE = Template(
 <p class="faint" id="facts">This page came through the router.</p>
 <div id="strip" role="img" aria-label="instances that answered, oldest first"></div>
 <p>One square is one request, its number the instance that answered. End an instance with
-<code>kill -9</code> and its pid from the terminal: the other one takes over, and no request fails.</p>
+<code>kill -9</code> and its pid from the terminal: the other one takes over with the next request.</p>
 <script>
   const strip = document.getElementById("strip");
   const facts = document.getElementById("facts");

@@ -116,7 +116,7 @@ def recipes(stack: Stack) -> list[tuple[str, str]]:
         ),
         ("what the app behind the router sees of a request", f"curl {echo}some/path?x=1"),
         (
-            "kill an instance in mid-traffic: the other one takes over, no request fails",
+            "kill an instance: the other one takes over with the next request",
             f"kill -9 {victim.child.pid}; for i in 1 2 3 4 5 6; do curl -s {http}; done",
         ),
         (

@@ -26,8 +26,8 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 8.0
 """A router may take five seconds to end what is in flight."""
 
-SHORT_LIFE_S = 2.0
-"""A NATS server that lives no longer than this will not do better a second time."""
+NATS_PAUSE_S = 0.3
+"""Between the end of a NATS server and the next one, so that one that keeps dying costs little."""
 
 
 class Screen(Protocol):
@@ -184,16 +184,12 @@ class Stack:
         self._break(f"the router {how}", self.router)
 
     async def _keep_nats(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             assert self.nats is not None
-            started = loop.time()
             how = await self.nats.ended()
-            if loop.time() - started < SHORT_LIFE_S:
-                return self._break(f"nats-server {how}", self.nats)
-            self._screen.event(
-                f"nats-server (pid {self.nats.pid}) {how}: the router keeps its table; starting another"
-            )
+            told = f"nats-server (pid {self.nats.pid}) {how}"
+            self._screen.event(f"{told}: the router keeps its table; starting another")
+            await asyncio.sleep(NATS_PAUSE_S)
             try:
                 self.nats = await self._start_nats()
             except DevError as error:
