@@ -72,8 +72,9 @@ class ConsoleScreen:
 
 def _addresses(plan: Plan, app: str) -> Text:
     http, https = urls(plan, app)
-    line = Text().append(http, style="bold cyan").append("   ").append(https, style="cyan")
-    return line.append(f"   {ABOUT[app]}", style="dim")
+    width = max(len(urls(plan, each)[1]) for each in APPS)
+    line = Text().append(f"{http:{width}} ", style="bold cyan").append(f"{https:{width}}   ", style="cyan")
+    return line.append(ABOUT[app], style="dim")
 
 
 def urls(plan: Plan, app: str) -> tuple[str, str]:
@@ -114,7 +115,7 @@ def recipes(stack: Stack) -> list[tuple[str, str]]:
             "a request over HTTPS, trusting the development CA",
             f"curl --cacert {shown(plan.ca_certificate)} {https}",
         ),
-        ("what the app behind the router sees of a request", f"curl {echo}some/path?x=1"),
+        ("what the app behind the router sees of a request", f"curl '{echo}some/path?x=1'"),
         (
             "kill an instance: the other one takes over with the next request",
             f"kill -9 {victim.child.pid}; for i in 1 2 3 4 5 6; do curl -s {http}; done",
