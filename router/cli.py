@@ -16,7 +16,9 @@ CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="router")
-@click.option("-c", "config_file", type=CONFIG_FILE, help="Run with this Gorouter YAML file, as `router run -c` does.")
+@click.option(
+    "-c", "config_file", type=CONFIG_FILE, help="Run with this Gorouter YAML file, as `router run -c` does."
+)
 @click.pass_context
 def cli(context: click.Context, config_file: Path | None) -> None:
     """An HTTP routing tier: routes are announced over NATS, requests are load-balanced to live instances."""

@@ -88,10 +88,6 @@ class ReopenLogs(msgspec.Struct, frozen=True, array_like=True, tag="reopen_logs"
     """Open the access log anew (SIGUSR2), for log rotation."""
 
 
-class PruneTick(msgspec.Struct, frozen=True, array_like=True, tag="prune_tick"):
-    """A prune pass took place: pools kept empty after a failed connection may now be forgotten."""
-
-
 # Worker to control.
 
 
@@ -121,7 +117,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True, tag="stats"):
     gauges: dict[str, int]
 
 
-ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs | PruneTick
+ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs
 ToControl = Ready | Serving | Failed | Resync | Stats
 
 _encoder = msgspec.msgpack.Encoder()

@@ -25,7 +25,6 @@ from router.sync import (
     Failed,
     FrameStream,
     Health,
-    PruneTick,
     Ready,
     ReopenLogs,
     Resync,
@@ -100,8 +99,6 @@ class Worker:
             return
         elif isinstance(frame, Health):
             self._plane.proxy.healthy = frame.healthy
-        elif isinstance(frame, PruneTick):
-            self._plane.mirror.drop_pools_emptied_by_failure()
         elif isinstance(frame, ReopenLogs) and self._plane.log_writer is not None:
             self._plane.log_writer.reopen()
 

@@ -112,6 +112,10 @@ class BackendConnection(asyncio.Protocol):
         return -1 if sock is None else int(sock.fileno())
 
     def pause_reading(self) -> None:
+        """Read no more until `resume_reading`. After the response's end this has no effect: the connection may be
+        idle by then, and whoever paused it would not be there to resume it."""
+        if self.exchange is None:
+            return
         if not self._paused and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()

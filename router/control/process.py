@@ -173,8 +173,6 @@ class ControlProcess:
 
     def _pruned(self) -> None:
         self._publisher.flush()
-        if self._subscriber.connected or not self._config.suspend_pruning_if_nats_unavailable:
-            self._supervisor.broadcast(sync.PruneTick())
 
     def _reopen_logs(self) -> None:
         self._logger.info("logs-reopened")

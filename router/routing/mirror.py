@@ -19,6 +19,7 @@ from router.routing.records import (
     RemoveEndpoint,
     SetPoolOptions,
 )
+from router.routing.sharing import Shared
 from router.routing.table import RouteTable
 
 
@@ -45,7 +46,7 @@ class Mirror:
         self._sequence = 0
         self._filling: RouteTable | None = None
         self._replaced: dict[int, Endpoint] = {}
-        self._dropped: list[Pool] = []
+        self._texts = Shared()
         self._options: dict[PoolOptions, PoolOptions] = {}
 
     def apply(self, sequence: int, snapshot: int, changes: Sequence[Change]) -> None:
@@ -73,16 +74,11 @@ class Mirror:
         self._replaced = {}
 
     def remove_failed(self, pool: Pool, endpoint: Endpoint) -> None:
-        """Take out an endpoint this worker could not connect to, ahead of control's word."""
-        if pool.remove(endpoint.endpoint_id) and not pool.endpoints:
-            pool.emptied_by_failure = True
+        """Take out an endpoint this worker could not connect to, ahead of control's word.
 
-    def drop_pools_emptied_by_failure(self) -> None:
-        """A prune pass took place: forget pools that control has dropped and that were kept until it."""
-        dropped, self._dropped = self._dropped, []
-        for pool in dropped:
-            if pool.emptied_by_failure and self.table.pool(pool.key) is pool:
-                self.table.remove(pool.key)
+        A pool that becomes empty stays until control drops it, at its next prune pass (GOROUTER.md §4.6).
+        """
+        pool.remove(endpoint.endpoint_id)
 
     def _apply(self, table: RouteTable, change: Change) -> None:
         if isinstance(change, PutEndpoint):
@@ -100,7 +96,7 @@ class Mirror:
         elif isinstance(change, PutEmptyPool):
             table.add(Pool(change.key, change.context_path, self._shared(change.options)))
         elif isinstance(change, DropPool):
-            self._drop(table, change.key)
+            table.remove(change.key)
         elif isinstance(change, ForgetEndpoints):
             for endpoint_id in change.endpoint_ids:
                 endpoint = self._endpoints.pop(endpoint_id, None)
@@ -109,7 +105,26 @@ class Mirror:
 
     def _define(self, endpoint_id: int, record: EndpointRecord) -> None:
         known = self._replaced.get(endpoint_id)
-        self._endpoints[endpoint_id] = known or Endpoint(endpoint_id, record)
+        if known is None:
+            known = Endpoint(endpoint_id, self._compact(record), self._texts.packed(record.tags))
+        self._endpoints[endpoint_id] = known
+
+    def _compact(self, record: EndpointRecord) -> EndpointRecord:
+        """Return the record as it is kept: a large table is mostly texts, and most of them are equal."""
+        text = self._texts.text
+        return EndpointRecord(
+            text(record.host),
+            record.port,
+            record.tls,
+            text(record.app),
+            text(record.instance_id),
+            text(record.instance_index),
+            text(record.san),
+            text(record.protocol),
+            text(record.availability_zone),
+            text(record.isolation_segment),
+            updated_at_ns=record.updated_at_ns,
+        )
 
     def _put(self, table: RouteTable, change: PutEndpoint) -> None:
         endpoint = self._endpoints.get(change.endpoint_id)
@@ -122,17 +137,6 @@ class Mirror:
         else:
             pool.options = self._shared(change.options)
         pool.put(endpoint, self._endpoints.get(change.replaces))
-
-    def _drop(self, table: RouteTable, key: str) -> None:
-        pool = table.pool(key)
-        if pool is None:
-            return
-        # Control drops a pool together with its last endpoint; if this worker saw that one fail, the pool answers
-        # 503 until the next prune pass.
-        if pool.emptied_by_failure:
-            self._dropped.append(pool)
-        else:
-            table.remove(key)
 
     def _forget(self, endpoint: Endpoint) -> None:
         endpoint.gone = True

@@ -8,6 +8,7 @@ own: nothing is shared between processes.
 from typing import Any
 
 from router.routing.records import EndpointRecord, PoolOptions
+from router.routing.sharing import NO_TAGS, Tags
 
 
 class Endpoint:
@@ -18,25 +19,28 @@ class Endpoint:
         failed_at: when a connection to it failed last, in monotonic seconds; 0.0 if it is not marked.
         idle: connections ready for reuse, most recently used last; owned by the backend layer.
         identity: header lines that tell an app which instance it is, joined, with their final line end.
+        tags: what the announcement said for metrics and logs; ``record.tags`` is empty in a worker.
         log_fields: the access log's ``app_id … instance_id`` part.
     """
 
     __slots__ = (
+        "_address",
         "_identity",
         "_log_fields",
-        "address",
         "endpoint_id",
         "failed_at",
         "gone",
         "idle",
         "in_flight",
         "record",
+        "tags",
     )
 
-    def __init__(self, endpoint_id: int, record: EndpointRecord) -> None:
+    def __init__(self, endpoint_id: int, record: EndpointRecord, tags: Tags = NO_TAGS) -> None:
         self.endpoint_id = endpoint_id
         self.record = record
-        self.address = record.address
+        self.tags = tags
+        self._address = ""
         self.in_flight = 0
         self.failed_at = 0.0
         self.gone = False
@@ -45,6 +49,13 @@ class Endpoint:
         self.idle: list[Any] | None = None
         self._identity = b""
         self._log_fields = b""
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        if not self._address:
+            self._address = self.record.address
+        return self._address
 
     @property
     def identity(self) -> bytes:
@@ -85,11 +96,9 @@ class Pool:
 
     Attributes:
         cursor: where round-robin goes on; -1 until first used, then random start (GOROUTER.md §6.1).
-        emptied_by_failure: the last endpoint went because a connection to it failed; such a pool answers 503
-            until the next prune pass (GOROUTER.md §4.6, "Window").
     """
 
-    __slots__ = ("context_path", "cursor", "emptied_by_failure", "endpoints", "key", "options")
+    __slots__ = ("context_path", "cursor", "endpoints", "key", "options")
 
     def __init__(self, key: str, context_path: str, options: PoolOptions) -> None:
         self.key = key
@@ -97,11 +106,9 @@ class Pool:
         self.options = options
         self.endpoints: list[Endpoint] = []
         self.cursor = -1
-        self.emptied_by_failure = False
 
     def put(self, endpoint: Endpoint, replaced: Endpoint | None) -> None:
         """Append the endpoint, or put it where ``replaced`` stands if that is still a member."""
-        self.emptied_by_failure = False
         if replaced is not None:
             for index, member in enumerate(self.endpoints):
                 if member is replaced:

@@ -39,52 +39,78 @@ class _Host:
 
 
 class RouteTable:
-    """Maps hosts and paths to pools."""
+    """Maps hosts and paths to pools.
+
+    A host without context paths, as most are, maps to its pool directly: one object less per route.
+    """
 
     def __init__(self) -> None:
-        self._hosts: dict[bytes, _Host] = {}
-        self._pools: dict[str, Pool] = {}
+        self._hosts: dict[bytes, Pool | _Host] = {}
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._pools)
+        return self._size
 
     def pool(self, key: str) -> Pool | None:
         """Return the pool registered under exactly this route key."""
-        return self._pools.get(key)
+        host, path = _split(key)
+        node = self._hosts.get(host)
+        if isinstance(node, _Host):
+            return (node.paths or {}).get(path) if path else node.root
+        return None if path else node
 
     def pools(self) -> list[Pool]:
-        return list(self._pools.values())
+        """Return all pools, in no particular order."""
+        found: list[Pool] = []
+        for node in self._hosts.values():
+            if isinstance(node, _Host):
+                found += [node.root] if node.root is not None else []
+                found += (node.paths or {}).values()
+            else:
+                found.append(node)
+        return found
 
     def add(self, pool: Pool) -> None:
         """Enter a pool under its key, in place of any other there."""
-        self._pools[pool.key] = pool
+        if self.pool(pool.key) is None:
+            self._size += 1
         host, path = _split(pool.key)
         node = self._hosts.get(host)
-        if node is None:
-            node = self._hosts[host] = _Host()
-        if path is None:
+        if not path and not isinstance(node, _Host):
+            self._hosts[host] = pool
+            return
+        if not isinstance(node, _Host):
+            root, node = node, _Host()
+            node.root = root
+            self._hosts[host] = node
+        if not path:
             node.root = pool
-        else:
-            if node.paths is None:
-                node.paths = {}
-            node.paths[path] = pool
-            node.depth = max(node.depth, path.count(b"/") + 1)
+            return
+        if node.paths is None:
+            node.paths = {}
+        node.paths[path] = pool
+        node.depth = max(node.depth, path.count(b"/") + 1)
 
     def remove(self, key: str) -> Pool | None:
         """Take out the pool of a key and return it."""
-        pool = self._pools.pop(key, None)
+        pool = self.pool(key)
         if pool is None:
             return None
+        self._size -= 1
         host, path = _split(key)
         node = self._hosts[host]
-        if path is None:
+        if not isinstance(node, _Host):
+            del self._hosts[host]
+            return pool
+        if not path:
             node.root = None
         elif node.paths is not None:
-            node.paths.pop(path, None)
-            if not node.paths:
-                node.paths = None
-        if node.root is None and node.paths is None:
-            del self._hosts[host]
+            del node.paths[path]
+        if not node.paths:
+            if node.root is None:
+                del self._hosts[host]
+            else:
+                self._hosts[host] = node.root
         return pool
 
     def lookup(self, host: bytes, path: bytes) -> Pool | None:
@@ -101,14 +127,14 @@ class RouteTable:
         host = host.partition(b":")[0].lower()
         node = self._hosts.get(host)
         if node is not None:
-            pool = node.lookup(path)
+            pool = node.lookup(path) if isinstance(node, _Host) else node
             if pool is not None:
                 return pool
         dot = host.find(b".")
         while dot >= 0:
             node = self._hosts.get(b"*" + host[dot:])
             if node is not None:
-                pool = node.lookup(path)
+                pool = node.lookup(path) if isinstance(node, _Host) else node
                 if pool is not None:
                     return pool
             dot = host.find(b".", dot + 1)

@@ -7,9 +7,12 @@ lenient chunk parsing is how requests are smuggled.
 import re
 
 from router.wire.head_buffer import HeadBuffer
-from router.wire.http1 import BadMessage, parse_trailers
+from router.wire.http1 import TOKEN, BadMessage, parse_trailers
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*+\r\n")
+_SIZE_LINE_START = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?)\r?")
 _SIZE_LINE_BYTES = 4096
 """A size line longer than this is an attack: extensions are all but unused."""
 _OVERHEAD_BYTES = 65536
@@ -109,7 +112,7 @@ class ChunkedDecoder:
         rest = buffer[position : position + _SIZE_LINE_BYTES + 1]
         if len(rest) > _SIZE_LINE_BYTES or b"\n" in rest:
             raise BadMessage(400, "malformed chunk size")
-        if rest and not _SIZE_LINE.fullmatch(_completed(rest)):
+        if rest and not _SIZE_LINE_START.fullmatch(rest):
             raise BadMessage(400, "malformed chunk size")
 
     def _read_trailers(self, buffer: bytes, position: int) -> int:
@@ -127,12 +130,6 @@ class ChunkedDecoder:
             self._state = _DONE
             self.done = True
         return len(buffer)
-
-
-def _completed(partial: bytes) -> bytes:
-    if partial.endswith(b"\r"):
-        return partial + b"\n"
-    return partial + b"\r\n"
 
 
 def encode_chunk(piece: bytes) -> bytes:
