@@ -204,6 +204,38 @@ def test_stopped_tunnel_costs_little_memory_either_way(live: Live, make_backend:
     assert grown < 10 * MEBIBYTE
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["proxied", "router-made"])
+def test_pipelined_requests_whose_answers_nobody_reads_cost_little_memory(
+    known: bool, live: Live, make_backend: MakeBackend
+) -> None:
+    """Answers that cannot leave hold back the requests behind them."""
+    host = live.route(make_backend(plain)) if known else "nobody.test"
+    worker = live.router.worker
+    with live.client() as client:
+        client.get(host=host)
+    before = resident_bytes(worker)
+    burst = f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode() * 1000
+    sent = [0]
+
+    def flood(client: RawClient) -> None:
+        try:
+            while sent[0] < 64 * MEBIBYTE:
+                sent[0] += client.socket.send(burst)
+        except OSError:
+            pass
+
+    with live.client(receive_buffer=4096) as client:
+        client.socket.settimeout(None)
+        sending = threading.Thread(target=flood, args=(client,), daemon=True)
+        sending.start()
+        settled(lambda: sent[0])
+        grown = resident_bytes(worker) - before
+        client.socket.shutdown(socket.SHUT_RDWR)
+        sending.join(10)
+    assert sent[0] < 64 * MEBIBYTE, "the sender was never held back"
+    assert grown < 10 * MEBIBYTE
+
+
 def test_slow_reader_gets_every_byte(live: Live, make_backend: MakeBackend) -> None:
     body = random.Random(5).randbytes(4 * MEBIBYTE)
 
