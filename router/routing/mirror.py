@@ -100,6 +100,7 @@ class Mirror:
         elif isinstance(change, ForgetEndpoints):
             for endpoint_id in change.endpoint_ids:
                 endpoint = self._endpoints.pop(endpoint_id, None)
+                self._replaced.pop(endpoint_id, None)
                 if endpoint is not None:
                     self._forget(endpoint)
 

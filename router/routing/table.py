@@ -56,8 +56,8 @@ class RouteTable:
         host, path = _split(key)
         node = self._hosts.get(host)
         if isinstance(node, _Host):
-            return (node.paths or {}).get(path) if path else node.root
-        return None if path else node
+            return node.root if path is None else (node.paths or {}).get(path)
+        return node if path is None else None
 
     def pools(self) -> list[Pool]:
         """Return all pools, in no particular order."""
@@ -76,14 +76,14 @@ class RouteTable:
             self._size += 1
         host, path = _split(pool.key)
         node = self._hosts.get(host)
-        if not path and not isinstance(node, _Host):
+        if path is None and not isinstance(node, _Host):
             self._hosts[host] = pool
             return
         if not isinstance(node, _Host):
             root, node = node, _Host()
             node.root = root
             self._hosts[host] = node
-        if not path:
+        if path is None:
             node.root = pool
             return
         if node.paths is None:
@@ -102,7 +102,7 @@ class RouteTable:
         if not isinstance(node, _Host):
             del self._hosts[host]
             return pool
-        if not path:
+        if path is None:
             node.root = None
         elif node.paths is not None:
             del node.paths[path]
