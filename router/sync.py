@@ -217,8 +217,10 @@ class FrameStream(asyncio.Protocol):
                 self._on_frame(frame)
         except Exception as error:
             self._error = error
+            # The error's traceback may hold a view of the old one, which could then not be shortened.
+            self._buffer = bytearray()
             self.close()
-        finally:
+        else:
             del buffer[:position]
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -157,6 +157,13 @@ async def test_what_is_no_frame_ends_the_stream_after_the_good_ones(ends: tuple[
     assert worker.frames == [sync.Serve()]
 
 
+async def test_bad_frame_leaves_nothing_to_be_read_again() -> None:
+    end = End(sync.decode_to_worker)
+    fed(end, sync.encode(sync.Serve()) + (3).to_bytes(4, "big") + b"\xc1\xc1\xc1", b"")
+
+    assert end.frames == [sync.Serve()]
+
+
 async def test_impossible_length_ends_the_stream(ends: tuple[End, End]) -> None:
     control, worker = ends
     control.stream.send_encoded(b"\xff\xff\xff\xff")
