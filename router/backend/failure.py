@@ -37,6 +37,8 @@ DIAL = FailureClass("dial", ALWAYS, MARK, REMOVE, 502, BAD_GATEWAYS)
 NOT_TLS = FailureClass("not-tls", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
 HANDSHAKE_ALERT = FailureClass("handshake-alert", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
 HANDSHAKE_TIMEOUT = FailureClass("handshake-timeout", ALWAYS, NOTHING, REMOVE, 502, BAD_GATEWAYS)
+HANDSHAKE_RESET = FailureClass("handshake-reset", ALWAYS, MARK, MARK, 502, BAD_GATEWAYS)
+HANDSHAKE_EOF = FailureClass("handshake-eof", ALWAYS, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 NAME_MISMATCH = FailureClass("name-mismatch", ALWAYS, NOTHING, REMOVE, 503, "backend_invalid_id")
 UNTRUSTED = FailureClass("untrusted-certificate", ALWAYS, NOTHING, REMOVE, 526, INVALID_CERT)
 CLIENT_CERT_REFUSED = FailureClass("client-certificate-refused", ALWAYS, NOTHING, REMOVE, 496)
@@ -99,15 +101,16 @@ def of_tls(error: BaseException) -> BackendFailure:
     if isinstance(error, TimeoutError):
         return BackendFailure(HANDSHAKE_TIMEOUT, "net/http: TLS handshake timeout")
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or "unknown reason"
+        # Errors raised by Python code have no such attribute.
+        reason = getattr(error, "reason", None) or "unknown reason"
         if any(alert in reason for alert in _REFUSED_ALERTS):
             return BackendFailure(CLIENT_CERT_REFUSED, f"remote error: tls: {_alert_text(reason)}")
         if any(sign in reason for sign in _NOT_TLS_REASONS):
             return BackendFailure(NOT_TLS, "tls: first record does not look like a TLS handshake")
         return BackendFailure(HANDSHAKE_ALERT, f"remote error: tls: {_alert_text(reason)}")
     if isinstance(error, ConnectionResetError):
-        return BackendFailure(RESET, "tls: connection reset by peer")
-    return BackendFailure(EOF, "EOF")
+        return BackendFailure(HANDSHAKE_RESET, "tls: connection reset by peer")
+    return BackendFailure(HANDSHAKE_EOF, "EOF")
 
 
 def of_lost(error: Exception | None) -> BackendFailure:
