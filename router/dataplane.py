@@ -89,16 +89,16 @@ class DataPlane:
             factory = self._accept_tls if listener.kind == "https" else self._accept_plain
             self._servers.append(await loop.create_server(factory, sock=sock, backlog=_BACKLOG))
 
-    def _accept_plain(self) -> asyncio.Protocol:
+    def _accept_plain(self) -> asyncio.BufferedProtocol:
         return ClientConnection(self.proxy, self._frontend, self._clients, secure=False)
 
-    def _accept_tls(self) -> asyncio.Protocol:
+    def _accept_tls(self) -> asyncio.BufferedProtocol:
         assert self._context is not None
         stream = TlsStream(self._context, self._handshake_done, self._handshake_failed)
         self._handshakes[stream] = monotonic() + _HANDSHAKE_S
         return stream
 
-    def _handshake_done(self, stream: TlsStream) -> asyncio.Protocol:
+    def _handshake_done(self, stream: TlsStream) -> asyncio.BufferedProtocol:
         self._handshakes.pop(stream, None)
         return ClientConnection(self.proxy, self._frontend, self._clients, secure=True)
 

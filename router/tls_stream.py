@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from router.read_buffer import READ_BUFFER
+
 _READ_BYTES = 65536
 _HANDSHAKE_RECORD = 0x16
 _PLAIN_HTTP_ANSWER = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
@@ -19,7 +21,7 @@ _PLAIN_HTTP_ANSWER = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP reque
 _HANDSHAKE, _OPEN, _CLOSED = range(3)
 
 
-class TlsStream(asyncio.Transport, asyncio.Protocol):
+class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
     """One TLS connection, either side.
 
     Args:
@@ -32,7 +34,7 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
     def __init__(
         self,
         context: ssl.SSLContext,
-        accept: Callable[["TlsStream"], asyncio.Protocol],
+        accept: Callable[["TlsStream"], asyncio.BufferedProtocol],
         failed: Callable[["TlsStream", BaseException], None],
         server_hostname: str | None = None,
     ) -> None:
@@ -64,7 +66,14 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         if not self._server_side:
             self._handshake()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(READ_BUFFER[:nbytes])
+
+    def data_received(self, data: bytes | memoryview) -> None:
+        """Take bytes from the peer."""
         if self._state == _CLOSED:
             return
         self._incoming.write(data)
@@ -95,8 +104,8 @@ class TlsStream(asyncio.Transport, asyncio.Protocol):
         if self._inner is not None:
             self._inner.resume_writing()
 
-    def _refuse_plain_http(self, data: bytes) -> bool:
-        if not data[:1].isalpha():
+    def _refuse_plain_http(self, data: bytes | memoryview) -> bool:
+        if not bytes(data[:1]).isalpha():
             return False
         self._state = _CLOSED
         self._raw.write(_PLAIN_HTTP_ANSWER)

@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from router.backend.failure import PROTOCOL, WRONG_SWITCH, BackendFailure, of_lost
+from router.read_buffer import READ_BUFFER
 from router.routing.pool import Endpoint
 from router.wire.chunked import ChunkedDecoder
 from router.wire.head_buffer import HeadBuffer
@@ -53,7 +54,7 @@ class ResponseReceiver(Protocol):
     def backend_writable(self) -> None: ...
 
 
-class BackendConnection(asyncio.Protocol):
+class BackendConnection(asyncio.BufferedProtocol):
     """A connection; lives from a successful dial until either side closes it.
 
     Attributes:
@@ -151,7 +152,14 @@ class BackendConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.backend_writable()
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(READ_BUFFER[:nbytes].tobytes())
+
     def data_received(self, data: bytes) -> None:
+        """Take bytes from the backend; called directly where TLS lies between."""
         exchange = self.exchange
         if exchange is None:
             self.discard()

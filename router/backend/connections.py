@@ -166,7 +166,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         connection = BackendConnection(self, endpoint)
         shaken: asyncio.Future[None] | None = None
-        protocol: asyncio.Protocol = connection
+        protocol: asyncio.BufferedProtocol = connection
         if record.tls:
             shaken = loop.create_future()
             protocol = self._tls(connection, record.san or record.host, shaken)
@@ -184,7 +184,7 @@ class Connections:
         return connection
 
     def _tls(self, connection: BackendConnection, name: str, shaken: "asyncio.Future[None]") -> TlsStream:
-        def accept(_: TlsStream) -> asyncio.Protocol:
+        def accept(_: TlsStream) -> asyncio.BufferedProtocol:
             if not shaken.done():
                 shaken.set_result(None)
             return connection

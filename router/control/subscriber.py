@@ -121,7 +121,7 @@ class Subscriber:
         try:
             tls = client_tls(self._config)
         except LinkError as error:
-            raise NatsUnavailable(str(error)) from error
+            raise NatsUnavailable(f"cannot connect to NATS: {error}") from error
         self._options = LinkOptions(
             user=self._config.user,
             password=self._config.pass_,
@@ -135,7 +135,7 @@ class Subscriber:
             if self._link is not None:
                 self._nats_logger.info("Successfully-connected-to-nats", host=self._link.address)
                 return
-        raise NatsUnavailable("; ".join(failures))
+        raise NatsUnavailable("cannot connect to NATS: " + "; ".join(failures))
 
     async def start(self) -> None:
         """Subscribe and ask all agents to announce, now and after every reconnect, until `close`."""

@@ -16,6 +16,7 @@ from router.proxy import reply
 from router.proxy.client import UNKNOWN_LENGTH
 from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
+from router.read_buffer import READ_BUFFER
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.head_buffer import HeadBuffer
 from router.wire.http1 import (
@@ -54,7 +55,7 @@ class FrontendOptions:
     max_head_bytes: int
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(asyncio.BufferedProtocol):
     """Serves one client connection from accept to close; implements `proxy.client.Client`."""
 
     def __init__(
@@ -103,7 +104,14 @@ class ClientConnection(asyncio.Protocol):
         self._connections.add(self)
         self._await_head(monotonic())
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(READ_BUFFER[:nbytes].tobytes())
+
     def data_received(self, data: bytes) -> None:
+        """Take bytes from the client; called directly where TLS lies between."""
         phase = self._phase
         if phase == _HEAD:
             self._buffer = self._buffer + data if self._buffer else data
@@ -404,7 +412,7 @@ class ClientConnection(asyncio.Protocol):
             self._linger() if self._buffer else self._close()
             return
         self._await_head(now)
-        if self._paused:
+        if self._paused and len(self._buffer) <= _PIPELINED_BYTES:
             self.resume_reading()
         if self._buffer and not self._serving:
             self._serve()
