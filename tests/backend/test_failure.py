@@ -95,9 +95,17 @@ def test_only_failures_before_a_request_could_be_read_are_always_repeated() -> N
     }
 
     assert always == {
-        "dial", "not-tls", "handshake-alert", "handshake-timeout", "handshake-reset", "handshake-eof", "name-mismatch", "untrusted-certificate",
-        "client-certificate-refused", "timeout-while-connecting",
-    }  # fmt: skip
+        "client-certificate-refused",
+        "dial",
+        "handshake-alert",
+        "handshake-eof",
+        "handshake-reset",
+        "handshake-timeout",
+        "name-mismatch",
+        "not-tls",
+        "timeout-while-connecting",
+        "untrusted-certificate",
+    }
 
 
 def test_tls_endpoints_are_removed_for_what_would_only_mark_plain_ones() -> None:
