@@ -9,12 +9,12 @@ A frame on the wire is a 4-byte big-endian length and that many bytes of msgpack
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
 
-from router.routing.records import Change
+from router.routing.internal_records import AnyChange
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 """A length above this can only mean a broken stream."""
@@ -57,7 +57,7 @@ class Table(msgspec.Struct, frozen=True, array_like=True, tag="table"):
 
     sequence: int
     snapshot: int
-    changes: list[Change]
+    changes: list[AnyChange]
 
 
 class SnapshotEnd(msgspec.Struct, frozen=True, array_like=True, tag="snapshot_end"):
@@ -131,7 +131,7 @@ def encode(frame: ToWorker | ToControl) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-def encode_changes(changes: list[Change]) -> bytes:
+def encode_changes(changes: Sequence[AnyChange]) -> bytes:
     """Return the changes alone, once for all streams; `encode_table` makes each stream's frame of them."""
     return _encoder.encode(changes)
 

@@ -84,6 +84,7 @@ TESTED_ELSEWHERE = {
     "tls_stream.py": "tests/live/test_front_tls.py and test_backend_tls.py",
     "backend/connection.py": "tests/live/test_responses.py and test_bodies.py",
     "backend/connections.py": "tests/live/test_retry.py",
+    "config/internal.py": "tests/config/test_schema.py",
     "config/kinds.py": "tests/config/test_build.py",
     "config/sections.py": "tests/config/test_schema.py",
     "control/run.py": "tests/e2e: every router there is started by it",
@@ -103,6 +104,7 @@ TESTED_ELSEWHERE = {
     "proxy/reply.py": "tests/live/test_errors.py",
     "proxy/rewrite.py": "tests/live/test_headers.py",
     "read_buffer.py": "one buffer, without behaviour",
+    "routing/internal_records.py": "values without behaviour",
     "routing/records.py": "values without behaviour",
 }
 """Modules without a test file of their own name, and what tests them."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import nats.errors
@@ -45,6 +45,16 @@ class LinkOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Three pings without an answer and the link is lost; 0 for no pings."""
 
 
+class LinkUser(Protocol):
+    """A part of control that uses the router's one connection to NATS beside the subscriber."""
+
+    async def begin(self, link: "Link") -> None:
+        """Subscribe on a fresh link, the first and every later one. May raise `LinkError`."""
+
+    def lost(self) -> None:
+        """The link is gone; the next `begin` brings another."""
+
+
 class Link:
     """An established connection. Made by `dial`; belongs to whoever called that, who must `close` it."""
 
@@ -53,7 +63,7 @@ class Link:
         """``host:port`` as configured."""
         self._client = client
         self._lost = lost
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
 
     @property
     def is_up(self) -> bool:
@@ -62,7 +72,12 @@ class Link:
     @property
     def pending_messages(self) -> int:
         """Messages that have arrived and were not handled yet."""
-        return 0 if self._subscription is None else self._subscription.pending_msgs
+        return sum(subscription.pending_msgs for subscription in self._subscriptions)
+
+    @property
+    def client(self) -> Client:
+        """The library's client, for JetStream and requests; it is of no use once the link is lost."""
+        return self._client
 
     @property
     def last_error(self) -> str:
@@ -79,9 +94,10 @@ class Link:
     ) -> None:
         """Have every message on the subject handled, one at a time in order. Raises `LinkError`."""
         with _link_errors(self.address):
-            self._subscription = await self._client.subscribe(
+            subscription = await self._client.subscribe(
                 subject, cb=handle, pending_msgs_limit=pending_messages, pending_bytes_limit=PENDING_BYTES
             )
+        self._subscriptions.append(subscription)
 
     async def publish(self, subject: str, payload: bytes) -> None:
         """Hand a message to the connection; it leaves soon. Raises `LinkError` if the link is lost."""

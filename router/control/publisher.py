@@ -8,12 +8,13 @@ Changes are collected per turn of the event loop and encoded once for all worker
 """
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from router import sync
-from router.routing.records import Change
+from router.routing.internal_records import AnyChange
 
 CHUNK = 500
 """Changes in one frame: a millisecond or two of work, for control to encode and for a worker to apply."""
@@ -26,11 +27,25 @@ again it gets a new snapshot, which costs it a moment and control nothing now.""
 class Source(Protocol):
     """Where the table comes from; the registry."""
 
-    def take_changes(self) -> list[Change]:
+    def take_changes(self) -> Sequence[AnyChange]:
         """Return what changed since the last call, in order."""
 
-    def snapshot(self, chunk: int) -> Iterator[list[Change]]:
+    def snapshot(self, chunk: int) -> Iterator[Sequence[AnyChange]]:
         """Return the table as it is at the call, in pieces of at most ``chunk`` changes."""
+
+
+class Sources:
+    """Several sources as one: their tables are independent, so the order between their changes does not matter."""
+
+    def __init__(self, *sources: Source) -> None:
+        self._sources = sources
+
+    def take_changes(self) -> Sequence[AnyChange]:
+        return [change for source in self._sources for change in source.take_changes()]
+
+    def snapshot(self, chunk: int) -> Iterator[Sequence[AnyChange]]:
+        # Each is asked at once, so that all are as they are at the call.
+        return itertools.chain.from_iterable([source.snapshot(chunk) for source in self._sources])
 
 
 class Publisher:
@@ -66,7 +81,7 @@ class Publisher:
         feed.resync()
         return feed
 
-    def begin_snapshot(self) -> Iterator[list[Change]]:
+    def begin_snapshot(self) -> Iterator[Sequence[AnyChange]]:
         """Return a snapshot such that all feeds are sent exactly the changes that came after it."""
         self.flush()
         return self._source.snapshot(CHUNK)

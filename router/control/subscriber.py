@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 import nats.errors
@@ -23,6 +23,7 @@ from router.control.nats_link import (
     Link,
     LinkError,
     LinkOptions,
+    LinkUser,
     client_tls,
     dial,
 )
@@ -62,6 +63,7 @@ class Subscriber:
         router_ip: the address to announce; found out if empty.
         rng: for the order of servers and the pauses between attempts.
         pending_messages: how many messages may wait before the client drops some.
+        users: others that subscribe on each new link, and are told of its loss.
 
     Attributes:
         id: what this router calls itself towards agents.
@@ -79,6 +81,7 @@ class Subscriber:
         router_ip: str = "",
         rng: random.Random | None = None,
         pending_messages: int = PENDING_MESSAGES,
+        users: Sequence[LinkUser] = (),
     ) -> None:
         self.id = f"{config.index}-{uuid4()}"
         self.dropped_messages = 0
@@ -89,6 +92,7 @@ class Subscriber:
         self._clock = clock
         self._rng = rng or random.Random()
         self._pending_messages = pending_messages
+        self._users = tuple(users)
         self._config = config.nats
         self._ping_interval_s = config.nats_client_ping_interval
         self._hosts = list(config.nats.hosts)
@@ -170,6 +174,8 @@ class Subscriber:
         try:
             # Subscribed before agents are asked to announce: they answer at once.
             await link.subscribe(SUBJECTS, self._hear, self._pending_messages)
+            for user in self._users:
+                await user.begin(link)
             await self._ask(link)
         except LinkError:
             return False
@@ -204,6 +210,8 @@ class Subscriber:
     async def _reconnect(self) -> None:
         if self._link is not None:
             lost, self._link = self._link, None
+            for user in self._users:
+                user.lost()
             self._nats_logger.warn("nats-connection-disconnected", host=lost.address, error=lost.last_error)
             await lost.close()
         link = await self._redial()

@@ -6,6 +6,8 @@ changes are applied in the order of their sequence numbers or not at all.
 
 from collections.abc import Callable, Sequence
 
+from router.routing.access import InternalTable
+from router.routing.internal_records import INTERNAL_CHANGES, AnyChange
 from router.routing.pool import Endpoint, Pool
 from router.routing.records import (
     Change,
@@ -33,26 +35,34 @@ class Mirror:
     Args:
         on_endpoint_gone: called with every endpoint that no pool can choose any more, so that its idle
             connections get closed.
+        on_internal_change: called after a frame that changed what internal routing decides by.
 
     Attributes:
+        internal: identities, policies and internal names.
         table: what requests are looked up in. A new snapshot replaces it only once it is whole, so a resync
             never shows requests a half-filled table.
     """
 
-    def __init__(self, on_endpoint_gone: Callable[[Endpoint], None]) -> None:
+    def __init__(
+        self, on_endpoint_gone: Callable[[Endpoint], None], on_internal_change: Callable[[], None] = lambda: None
+    ) -> None:
         self.table = RouteTable()
         self._endpoints: dict[int, Endpoint] = {}
         self._gone = on_endpoint_gone
+        self._internal_changed = on_internal_change
         self._sequence = 0
         self._filling: RouteTable | None = None
         self._replaced: dict[int, Endpoint] = {}
         self._texts = Shared()
         self._options: dict[PoolOptions, PoolOptions] = {}
+        self.internal = InternalTable()
+        self._filling_internal: InternalTable | None = None
 
-    def apply(self, sequence: int, snapshot: int, changes: Sequence[Change]) -> None:
+    def apply(self, sequence: int, snapshot: int, changes: Sequence[AnyChange]) -> None:
         """Apply one frame. Raises `SequenceGap`, after which only a snapshot helps."""
         if snapshot == 1:
             self._filling = RouteTable()
+            self._filling_internal = InternalTable()
             # A snapshot may begin while another is unfinished, whose endpoints are not all that live.
             self._replaced.update(self._endpoints)
             self._endpoints = {}
@@ -60,14 +70,25 @@ class Mirror:
             raise SequenceGap(f"frame {sequence} after {self._sequence}")
         self._sequence = sequence
         table = self._filling if self._filling is not None else self.table
+        internal = self._filling_internal if self._filling_internal is not None else self.internal
+        before = internal.version
         for change in changes:
-            self._apply(table, change)
+            if isinstance(change, INTERNAL_CHANGES):
+                internal.apply(change)
+            else:
+                self._apply(table, change)
+        if internal is self.internal and internal.version != before:
+            self._internal_changed()
 
     def finish_snapshot(self) -> None:
         """Put the snapshot in place. Endpoints it has in common with the old table keep their state."""
         if self._filling is None:
             return
         self.table, self._filling = self._filling, None
+        if self._filling_internal is not None:
+            self._filling_internal.version += self.internal.version
+            self.internal, self._filling_internal = self._filling_internal, None
+            self._internal_changed()
         for endpoint_id, endpoint in self._replaced.items():
             if endpoint_id not in self._endpoints:
                 self._forget(endpoint)
