@@ -210,6 +210,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             except BadMessage as error:
                 self._refuse(error)
         self._serving = False
+        if self._phase == _HEAD and not self._full:
+            # What has come was used up: the rest of a long head may still be waiting in the socket.
+            self.resume_reading()
 
     def _gather(self, data: bytes) -> tuple[bytes, bytes] | None:
         if self._partial is None:

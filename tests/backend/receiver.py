@@ -1,7 +1,6 @@
 """An exchange's place in tests of backend connections: it writes down what a connection tells it."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from router.backend.connection import BackendConnection
@@ -10,6 +9,7 @@ from router.backend.failure import BackendFailure
 from router.routing.pool import Endpoint
 from router.routing.records import EndpointRecord
 from router.wire.http1 import ResponseHead
+from tests.support.eventually import eventually
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -132,13 +132,7 @@ class Dialler:
 
     async def until_closed(self) -> None:
         """Wait until no connection is open."""
-        await eventually(lambda: not len(self.connections))
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for something that no event tells of; the test's time-out ends it."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
+        await eventually(lambda: not len(self.connections), "all connections are closed")
 
 
 def endpoint(port: int, *, host: str = "127.0.0.1", **fields: Any) -> Endpoint:

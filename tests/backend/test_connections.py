@@ -14,8 +14,9 @@ from router.config.schema import Config
 from router.config.sections import Backends
 from router.routing.pool import Endpoint
 from router.tls import backend_context
-from tests.backend.receiver import Dialler, Receiver, endpoint, eventually
+from tests.backend.receiver import Dialler, Receiver, endpoint
 from tests.support.certificates import server_context
+from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.recorder import RecordingBackend, plain
 
@@ -300,10 +301,10 @@ async def test_dial_cancelled_during_the_handshake_leaves_no_connection(authorit
     outcomes: list[object] = []
     with RecordingBackend(lambda conversation: conversation.wait_for_end()) as backend:
         task = dialler.connections.dial(endpoint(backend.port, tls=True), outcomes.append, outcomes.append)
-        await eventually(lambda: any(each.received for each in backend.conversations))
+        await eventually(lambda: any(each.received for each in backend.conversations), "the hello has come")
         task.cancel()
         await asyncio.wait([task])
-        await eventually(lambda: backend.conversations[0].ended)
+        await eventually(lambda: backend.conversations[0].ended, "the connection is closed")
 
     assert outcomes == []
     assert len(dialler.connections) == 0
