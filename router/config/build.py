@@ -226,6 +226,8 @@ _GO_NAMES: dict[type[inspect.Type], str] = {
 def _go_name(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.StructType):
         return f"config.{kind.cls.__name__}"
+    if isinstance(kind, inspect.Metadata):
+        return str((kind.extra or {}).get("go") or _go_name(kind.type))
     return _GO_NAMES[type(kind)]
 
 

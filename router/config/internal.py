@@ -60,6 +60,7 @@ class PolicyServerSource(Struct, frozen=True, kw_only=True):
     url: str = ""
     """e.g. ``https://policy-server.service.cf.internal:4003``."""
     poll_interval: Duration = 5.0
+    """How often it is asked whether policies have changed."""
     ca_certs: str = ""
     cert_chain: str = ""
     private_key: str = ""
@@ -126,7 +127,9 @@ class InternalProxy(Struct, frozen=True, kw_only=True):
     """``internal.proxy``: listeners for containers, on ``internal.addresses``."""
 
     http_ports: list[Port] = field(default_factory=lambda: [80, 8080])
+    """Ports for plain HTTP."""
     https_ports: list[Port] = []
+    """Ports for HTTPS."""
     cert_chain: str = ""
     private_key: str = ""
     """Certificate shown on ``https_ports``."""
@@ -138,6 +141,7 @@ class DiscoveryApi(Struct, frozen=True, kw_only=True):
     """``internal.discovery_api``: the service-discovery controller's HTTPS API and the DNS adapter's HTTP API."""
 
     address: str = "0.0.0.0"
+    """Address the HTTPS API listens on."""
     port: Port = 0
     """HTTPS with client certificates; 0 switches it off. Upstream's is 8054."""
     cert_chain: str = ""
@@ -152,6 +156,7 @@ class Internal(Struct, frozen=True, kw_only=True):
     """Internal routing; off while ``domains`` is empty."""
 
     domains: list[InternalDomain] = []
+    """The internal domains; empty switches internal routing off."""
     container_networks: list[str] = []
     """Networks (CIDR) that container addresses lie in; announcements of others are refused."""
     addresses: list[str] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from router.config import ciphers, effects, rules, rules_tls
+from router.config import ciphers, effects, rules, rules_internal, rules_tls
 from router.config.build import Built, build
 from router.config.document import DocumentError, Node, decode, parse_document
 from router.config.findings import Findings
@@ -98,6 +98,7 @@ def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem], no
     findings = Findings(built)
     rules.check(built.config, built.given, findings)
     rules_tls.check(built.config, findings, now)
+    rules_internal.check_internal(built.config, findings)
     return Examined(
         config=replace(built.config, cipher_suites=ciphers.resolve(built.config.cipher_suites).usable),
         errors=_in_file_order([*errors, *findings.errors]),

@@ -10,6 +10,7 @@ Durations are seconds. PEM values are inline text. Which keys already have an ef
 from msgspec import Struct, field
 from msgspec.structs import force_setattr
 
+from router.config.internal import Internal
 from router.config.kinds import Ciphers, Count, Duration, Integer, Port, SignedDuration
 from router.config.sections import (
     AccessLog,
@@ -274,6 +275,11 @@ class Config(Struct, frozen=True, kw_only=True):
     """Dropsonde event for each request as server."""
     send_http_start_stop_client_event: bool = True
     """Dropsonde event for each request as client."""
+
+    # Internal routing.
+
+    internal: Internal = field(default_factory=Internal)
+    """Names that resolve and route only container to container."""
 
     def __post_init__(self) -> None:
         for name, value in self._resolved().items():
