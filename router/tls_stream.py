@@ -172,7 +172,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         return False
 
     def _die(self, error: Exception) -> None:
-        self._error = error
+        # The first error is the cause; OpenSSL answers whatever is tried afterwards with others.
+        self._error = self._error or error
         self._flush()
         self._raw.close()
 

@@ -347,6 +347,20 @@ def test_corrupted_record_ends_the_stream_with_its_error(open_talk: Talk) -> Non
     assert isinstance(open_talk.inner.lost, ssl.SSLError)
 
 
+def test_write_after_the_peers_alert_does_not_hide_it(server: ssl.SSLContext, authority: Authority) -> None:
+    server.minimum_version = ssl.TLSVersion.TLSv1_3
+    server.verify_mode = ssl.CERT_REQUIRED
+    talk = Talk(client_context(authority), server, name="hello.test")
+    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        talk.shake()
+    assert talk.inner.events == ["made"]
+    talk.stream.data_received(talk.peer_says())
+    talk.stream.write(b"request")
+    talk.stream.connection_lost(None)
+
+    assert "CERTIFICATE_REQUIRED" in str(talk.inner.lost)
+
+
 def test_what_the_wire_says_of_its_fullness_is_passed_on(
     server: ssl.SSLContext, authority: Authority, open_talk: Talk
 ) -> None:

@@ -1,6 +1,7 @@
 """Steps and attempts, as seen in the counters, the marks and the log of a running data plane."""
 
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,24 @@ def test_endpoint_that_speaks_no_tls_is_525(plane: RunningPlane) -> None:
 
         assert ask(plane).status == 525
     assert plane.plane.counters.backend_tls_handshake_failed == 1
+
+
+@pytest.mark.parametrize(("request_", "status"), [(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n", 200), (POST, 496)])
+def test_refused_client_certificate_is_tried_elsewhere_unless_body_is_lost(
+    start_plane: StartPlane, tmp_path: Path, request_: bytes, status: int
+) -> None:
+    authority = make_ca()
+    plane = start_plane(ca_certs=[authority.pair.certificate], backends={"max_attempts": 2})
+    contexts = [server_context(issue(authority, ["name"]), tmp_path) for _ in range(2)]
+    contexts[0].minimum_version = ssl.TLSVersion.TLSv1_3
+    contexts[0].verify_mode = ssl.CERT_REQUIRED
+    with RecordingBackend(tls=contexts[0]) as picky, RecordingBackend(tls=contexts[1]) as other:
+        plane.route(HOST, picky, tls=True, san="name")
+        plane.plane.mirror.table.pool(HOST).cursor = 0  # type: ignore[union-attr]
+        plane.route(HOST, other, tls=True, san="name")
+
+        assert ask(plane, request_).status == status
+        assert [request.body for request in other.requests] == ([b""] if status == 200 else [])
 
 
 # Counting.

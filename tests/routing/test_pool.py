@@ -76,6 +76,15 @@ def test_idle_connections_survive_replacement_in_a_second_pool() -> None:
     assert new.idle == [connection]
 
 
+def test_idle_connections_are_added_to_the_endpoints_own() -> None:
+    old, new = endpoint(1, app="old"), endpoint(1, app="new")
+    old.idle, new.idle = [Connection(old)], [Connection(new)]
+    expected = [*new.idle, *old.idle]
+    pool_of(old).put(new, old)
+
+    assert new.idle == expected
+
+
 def test_idle_connections_go_only_where_the_same_certificate_is_expected() -> None:
     for changed in ({"san": "other"}, {"tls": True}, {"port": 81}):
         old, new = endpoint(1), endpoint(1, **changed)
