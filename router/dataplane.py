@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable
 from random import random
 from time import monotonic
+from typing import Any
 
 from router.backend.connections import BackendOptions, Connections
 from router.config.schema import Config
@@ -19,12 +20,13 @@ from router.log import Logger
 from router.metrics import Counters
 from router.proxy.access_log import AccessLog
 from router.proxy.forward import Proxy, ProxyOptions
+from router.proxy.internal import Domain, InternalProxy
 from router.proxy.log_writer import LogWriter
 from router.proxy.rewrite import RewriteOptions
 from router.routing.balancing import Balancer
 from router.routing.mirror import Mirror
 from router.sync import Listener
-from router.tls import backend_context, frontend_context
+from router.tls import backend_context, frontend_context, internal_context
 from router.tls_stream import TlsStream
 
 SWEEP_S = 0.1
@@ -59,24 +61,32 @@ class DataPlane:
         self._context: ssl.SSLContext | None = frontend_context(config) if config.enable_ssl else None
         self.counters = Counters()
         self.connections = Connections(_backend_options(config), monotonic)
-        self.mirror = Mirror(self.connections.endpoint_gone)
+        self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
         self.log_writer: LogWriter | None = None
         if config.access_log.file:
             self.log_writer = LogWriter(config.access_log.file, self._log_lost)
-        self.proxy = Proxy(
-            _proxy_options(config),
-            self.mirror,
-            _balancer(config),
-            self.connections,
-            AccessLog(
+        parts: dict[str, Any] = {
+            "options": _proxy_options(config),
+            "mirror": self.mirror,
+            "balancer": _balancer(config),
+            "connections": self.connections,
+            "access_log": AccessLog(
                 self.log_writer.write if self.log_writer else None,
                 hide_client=config.logging.disable_log_source_ip,
                 hide_forwarded_for=config.logging.disable_log_forwarded_for,
             ),
-            self.counters,
-            logger.child("proxy"),
-            report_failed,
-        )
+            "counters": self.counters,
+            "logger": logger.child("proxy"),
+            "report_failed": report_failed,
+        }
+        self.proxy = Proxy(**parts)
+        self._internal: InternalProxy | None = None
+        self._internal_context: ssl.SSLContext | None = None
+        self._must_revise = False
+        if config.internal.enabled:
+            self._internal = InternalProxy(self.proxy, _internal_domains(config), **parts)
+            if config.internal.proxy.https_ports:
+                self._internal_context = internal_context(config)
 
     # Accepting.
 
@@ -86,21 +96,31 @@ class DataPlane:
         for listener in listeners:
             sock = socket.socket(fileno=listener.fd)
             sock.setblocking(False)
-            factory = self._accept_tls if listener.kind == "https" else self._accept_plain
+            factory = self._factory(listener.kind, sock.getsockname()[1])
             self._servers.append(await loop.create_server(factory, sock=sock, backlog=_BACKLOG))
 
-    def _accept_plain(self) -> asyncio.BufferedProtocol:
-        return ClientConnection(self.proxy, self._frontend, self._clients, secure=False)
+    def _factory(self, kind: str, port: int) -> Callable[[], asyncio.BufferedProtocol]:
+        """Return what makes the protocol of each connection accepted on a listener."""
+        proxy: Proxy = self.proxy
+        context = self._context
+        if kind.startswith("internal-"):
+            assert self._internal is not None
+            proxy, context = self._internal, self._internal_context
 
-    def _accept_tls(self) -> asyncio.BufferedProtocol:
-        assert self._context is not None
-        stream = TlsStream(self._context, self._handshake_done, self._handshake_failed)
-        self._handshakes[stream] = monotonic() + _HANDSHAKE_S
-        return stream
+        def accept_plain() -> asyncio.BufferedProtocol:
+            return ClientConnection(proxy, self._frontend, self._clients, False, port)
 
-    def _handshake_done(self, stream: TlsStream) -> asyncio.BufferedProtocol:
-        self._handshakes.pop(stream, None)
-        return ClientConnection(self.proxy, self._frontend, self._clients, secure=True)
+        def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
+            self._handshakes.pop(stream, None)
+            return ClientConnection(proxy, self._frontend, self._clients, True, port)
+
+        def accept_tls() -> asyncio.BufferedProtocol:
+            assert context is not None
+            stream = TlsStream(context, handshake_done, self._handshake_failed)
+            self._handshakes[stream] = monotonic() + _HANDSHAKE_S
+            return stream
+
+        return accept_tls if kind.endswith("https") else accept_plain
 
     def _handshake_failed(self, stream: TlsStream, error: BaseException) -> None:
         self._handshakes.pop(stream, None)
@@ -115,7 +135,10 @@ class DataPlane:
     # The timer.
 
     def sweep(self) -> None:
-        """Look at all deadlines; called every `SWEEP_S`."""
+        """Look at all deadlines, and at permissions if any may have changed; called every `SWEEP_S`."""
+        if self._must_revise and self._internal is not None:
+            self._must_revise = False
+            self._internal.revise()
         now = monotonic()
         for exchange in list(self.proxy.active):
             if exchange.deadline and now >= exchange.deadline and not exchange.finished:
@@ -130,9 +153,15 @@ class DataPlane:
         if self.log_writer is not None:
             self.log_writer.flush()
 
+    def _internal_changed(self) -> None:
+        # Not at once: a burst of changes should cost one look at all exchanges, not one each.
+        self._must_revise = True
+
     def every_second(self) -> None:
         """What is renewed once a second."""
         self.proxy.renew_date()
+        if self._internal is not None:
+            self._internal.renew_date()
         self.connections.sweep(monotonic())
 
     # The end.
@@ -221,6 +250,10 @@ def _proxy_options(config: Config) -> ProxyOptions:
         max_header_bytes=config.max_request_header_bytes,
         max_headers=config.max_request_headers,
     )
+
+
+def _internal_domains(config: Config) -> list[Domain]:
+    return [Domain("." + domain.name.lower().strip("."), domain.identity) for domain in config.internal.domains]
 
 
 def _balancer(config: Config) -> Balancer:

@@ -16,6 +16,8 @@ class Counters:
         "bad_gateways",
         "bad_requests",
         "client_aborts",
+        "internal_denials",
+        "internal_revocations",
         "rejected_requests",
         "requests",
         "responses",
@@ -42,6 +44,10 @@ class Counters:
         self.backend_invalid_tls_cert = 0
         self.backend_tls_handshake_failed = 0
         self.client_aborts = 0
+        self.internal_denials = 0
+        """Requests of containers refused by policy."""
+        self.internal_revocations = 0
+        """Exchanges ended because their permission was taken back."""
         self.retries = 0
         self.websocket_upgrades = 0
         self.websocket_failures = 0

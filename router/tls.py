@@ -86,6 +86,27 @@ def _first_of_each_kind(candidates: list[_Certificate]) -> tuple[int, ...]:
     return tuple(first.values())
 
 
+def internal_context(config: Config) -> ssl.SSLContext:
+    """Build the context of the internal HTTPS listeners: containers may show an instance-identity certificate,
+    which is verified against the one CA that issues them.
+
+    Raises `TlsError`.
+    """
+    proxy = config.internal.proxy
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])
+    _load_pair(context, proxy.cert_chain, proxy.private_key, "internal.proxy")
+    if proxy.identity_ca_certs:
+        try:
+            context.load_verify_locations(cadata=proxy.identity_ca_certs)
+        except (ssl.SSLError, ValueError) as error:
+            raise TlsError(f"internal.proxy.identity_ca_certs: {error}") from error
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
 def backend_context(config: Config) -> ssl.SSLContext:
     """Build the context of connections to TLS endpoints: always verified, by subject alternative name alone.
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Coroutine, Iterator
 from pathlib import Path
 
 from router import __version__, sync
+from router.config.internal import Internal
 from router.config.load import ConfigError, Loaded, load
 from router.config.schema import Config
 from router.control.address import source_address
@@ -259,7 +260,21 @@ def listener_specs(config: Config) -> list[ListenerSpec]:
         specs.append(ListenerSpec("http", "port", config.listen_address, config.port))
     if config.enable_ssl:
         specs.append(ListenerSpec("https", "ssl_port", config.listen_address, config.ssl_port))
+    if config.internal.enabled:
+        specs += internal_listener_specs(config.internal)
     return specs
+
+
+def internal_listener_specs(internal: Internal) -> list[ListenerSpec]:
+    """Return the listeners that containers connect to."""
+    proxy = internal.proxy
+    kinds = (("http", proxy.http_ports), ("https", proxy.https_ports))
+    return [
+        ListenerSpec(f"internal-{kind}", f"internal.proxy.{kind}_ports", address, port)
+        for address in internal.addresses
+        for kind, ports in kinds
+        for port in ports
+    ]
 
 
 def check_writable(access_log: str) -> None:

@@ -7,6 +7,7 @@ law: a connection whose framing is in doubt ends with the response at hand, and 
 import asyncio
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -59,9 +60,15 @@ class ClientConnection(asyncio.BufferedProtocol):
     """Serves one client connection from accept to close; implements `proxy.client.Client`."""
 
     def __init__(
-        self, proxy: Proxy, options: FrontendOptions, connections: "set[ClientConnection]", secure: bool
+        self,
+        proxy: Proxy,
+        options: FrontendOptions,
+        connections: "set[ClientConnection]",
+        secure: bool,
+        listener_port: int = 0,
     ) -> None:
         # For the connection.
+        self.listener_port = listener_port
         self.secure = secure
         self.peer = b""
         self.peer_ip = b""
@@ -77,6 +84,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._serving = False
         self._keep_alive = True
         self._draining = False
+        self._certificate: Mapping[str, Any] | None = None
         self._paused = False
         self._full = False
         """The client does not take what is written as fast as it comes."""
@@ -287,7 +295,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._keep_alive = False
             if exchange is not None:
                 self._proxy.counters.bad_requests += 1
-                exchange.request_broken(reply.bad_request(error.status, error.reason))
+                exchange.break_off(reply.bad_request(error.status, error.reason))
             else:
                 self._linger()
 
@@ -323,6 +331,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.resume_reading()
         if data:
             self._body_bytes(data)
+
+    def certificate(self) -> Mapping[str, Any] | None:
+        if self._certificate is None and self.secure:
+            self._certificate = self._transport.get_extra_info("ssl_object").getpeercert() or {}
+        return self._certificate or None
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         self._transport.write(interim_head(status, lines))

@@ -3,7 +3,8 @@
 HTTP/1 connections and HTTP/2 streams both implement it, so nothing above ``frontend/`` can tell them apart.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 UNKNOWN_LENGTH = -1
 """The body's end is not known beforehand: chunked, or until the connection closes."""
@@ -21,6 +22,12 @@ class Client(Protocol):
     """The request came over TLS."""
     protocol: bytes
     """As the access log shows it, e.g. ``HTTP/1.1``."""
+
+    listener_port: int
+    """The port the client dialled."""
+
+    def certificate(self) -> Mapping[str, Any] | None:
+        """Return the client's verified certificate, in the form of `ssl.SSLObject.getpeercert`."""
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         """Send a 1xx response other than 101."""

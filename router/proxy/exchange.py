@@ -15,6 +15,7 @@ from router.backend.failure import CANCELLED, TIMEOUT, BackendFailure
 from router.proxy.client import NO_LENGTH, UNKNOWN_LENGTH, Client
 from router.proxy.reply import Reply
 from router.proxy.rewrite import response_lines
+from router.routing.internal_records import Identity
 from router.routing.pool import Endpoint, Pool
 from router.wire.chunked import encode_chunk, encode_last_chunk
 from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
@@ -39,6 +40,10 @@ class Exchange:
     upgrade: bytes = b""
     repeatable: bool = False
     """No body and a method that may be sent twice (GOROUTER.md §6.4, "Idempotent")."""
+
+    # Of requests between containers.
+    caller: Identity | None = None
+    internal_name: str = ""
 
     # Attempts.
     endpoint: Endpoint | None = None
@@ -114,8 +119,8 @@ class Exchange:
             self.router_error = b"endpoint_failure (context canceled)"
         self.finish()
 
-    def request_broken(self, reply: Reply) -> None:
-        """The request body turned out to be malformed or came too slowly."""
+    def break_off(self, reply: Reply) -> None:
+        """End the exchange before its time: with this reply, or by cutting what has been answered already."""
         self._drop_backend()
         if self.response_started:
             self.client.cut()

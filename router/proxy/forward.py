@@ -104,12 +104,24 @@ class Proxy:
         self._attempt(exchange)
 
     def _route(self, exchange: Exchange) -> reply.Reply | None:
+        expect = exchange.head.special.get(b"expect")
+        if expect is not None and expect.lower() != b"100-continue":
+            return reply.refusal(417, b"417 Expectation Failed")
+        refused = self._find_pool(exchange)
+        if refused is not None:
+            return refused
+        pool = exchange.pool
+        assert pool is not None
+        if self.balancer.all_overloaded(pool):
+            self.counters.backend_exhausted_conns += 1
+            return reply.connection_limit(exchange.head.host)
+        return self._check_size(exchange, pool)
+
+    def _find_pool(self, exchange: Exchange) -> reply.Reply | None:
         head = exchange.head
         special = head.special
         if special.get(b"user-agent") == self.options.health_user_agent:
             return reply.health(self.healthy)
-        if b"expect" in special and special[b"expect"].lower() != b"100-continue":
-            return reply.refusal(417, b"417 Expectation Failed")
         host = head.host
         if not host or host.partition(b":")[0] in (b"", exchange.client.peer_ip):
             self.counters.rejected_requests += 1
@@ -121,9 +133,10 @@ class Proxy:
         if not pool.endpoints:
             return self._empty_pool(host)
         exchange.pool = pool
-        if self.balancer.all_overloaded(pool):
-            self.counters.backend_exhausted_conns += 1
-            return reply.connection_limit(host)
+        return None
+
+    def _check_size(self, exchange: Exchange, pool: Pool) -> reply.Reply | None:
+        head = exchange.head
         options = self.options
         if (options.max_header_bytes and header_size(head) >= options.max_header_bytes) or (
             options.max_headers and header_count(head) > options.max_headers
@@ -309,7 +322,7 @@ class Proxy:
         stack = "".join(traceback.format_exception(error))
         self._logger.error("panic-check", host=exchange.head.host.decode("latin-1"), error=str(error), stack=stack)
         if not exchange.finished:
-            exchange.request_broken(reply.unknown_failure())
+            exchange.break_off(reply.unknown_failure())
 
     def finished(self, exchange: Exchange) -> None:
         """Count and log an exchange; called by `Exchange.finish` alone."""

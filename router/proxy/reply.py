@@ -3,7 +3,7 @@
 Byte-exact, because clients and log parsers know them. Owns what is said, not when.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from router.backend.failure import WRONG_SWITCH, BackendFailure
@@ -86,6 +86,21 @@ def empty_host() -> Reply:
 def request_too_large() -> Reply:
     name = b"max-request-size-exceeded"
     return Reply(431, [b"X-Cf-Routererror: " + name], b"", name, close=True)
+
+
+def policy_denied(host: bytes, close: bool) -> Reply:
+    """Build the answer to a container that may not reach a name, or to a name that is none.
+
+    Args:
+        close: the caller is unknown; nothing more is read from it.
+    """
+    denied = error(403, b"policy_denied", b"Requested route ('%b') is not allowed." % host, NO_STORE)
+    return replace(denied, close=close)
+
+
+def policies_not_ready() -> Reply:
+    """Build the answer while it is not known who may reach what."""
+    return error(503, b"policies_not_ready", b"Network policies are not known yet.", NO_STORE)
 
 
 def backend_failure(failure: BackendFailure) -> Reply:

@@ -47,14 +47,18 @@ class InternalTable:
         self.names_warm = False
         self.version = 0
         self._policies: dict[str, dict[str, tuple[Policy, ...]]] = {}
+        self._addresses: dict[str, str] = {}
+        """Of instances, by GUID."""
 
     def apply(self, change: InternalChange) -> None:
         """Apply one change."""
         self.version += 1
         if isinstance(change, PutIdentity):
+            self._drop_identity(change.identity.ip)
             self.identities[change.identity.ip] = change.identity
+            self._addresses[change.identity.instance] = change.identity.ip
         elif isinstance(change, DropIdentity):
-            self.identities.pop(change.ip, None)
+            self._drop_identity(change.ip)
         elif isinstance(change, PutName):
             self.names[change.name] = change.entries
         elif isinstance(change, DropName):
@@ -64,6 +68,16 @@ class InternalTable:
         elif isinstance(change, SetInternalState):
             self.policies_ready = change.policies_ready
             self.names_warm = change.names_warm
+
+    def _drop_identity(self, ip: str) -> None:
+        gone = self.identities.pop(ip, None)
+        if gone is not None and self._addresses.get(gone.instance) == ip:
+            del self._addresses[gone.instance]
+
+    def instance(self, instance: str) -> Identity | None:
+        """Return the workload with this instance GUID, if it lives."""
+        address = self._addresses.get(instance) if instance else None
+        return None if address is None else self.identities.get(address)
 
     def _put_policies(self, change: PutPolicies) -> None:
         by_destination: dict[str, list[Policy]] = {}

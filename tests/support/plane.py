@@ -13,8 +13,9 @@ from router.config.schema import Config
 from router.dataplane import DataPlane
 from router.frontend.http1 import ClientConnection
 from router.log import DEBUG, Logger
+from router.routing.internal_records import AnyChange
 from router.routing.pool import Endpoint
-from router.routing.records import Change, DefineEndpoint, EndpointRecord, PoolOptions, PutEmptyPool, PutEndpoint
+from router.routing.records import DefineEndpoint, EndpointRecord, PoolOptions, PutEmptyPool, PutEndpoint
 from router.sync import Listener
 from tests.support.rawclient import RawClient
 from tests.support.recorder import RecordingBackend
@@ -41,6 +42,7 @@ class RunningPlane:
         self.log: list[dict[str, Any]] = []
         self.failed: list[tuple[str, int]] = []
         self.port = 0
+        self.internal_port = 0
         self._config = configuration
         self._sequence = 0
         self._endpoints = 0
@@ -74,7 +76,7 @@ class RunningPlane:
 
     # Routes.
 
-    def apply(self, *changes: Change) -> None:
+    def apply(self, *changes: AnyChange) -> None:
         """Change the table as control would."""
         self._sequence += 1
         self.call(lambda: self.plane.mirror.apply(self._sequence, 0, changes))
@@ -138,4 +140,10 @@ class RunningPlane:
         listener = socket.create_server(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
         kind = "https" if self._config.enable_ssl else "http"
-        await self.plane.listen([Listener(listener.detach(), kind, "")])
+        listeners = [Listener(listener.detach(), kind, "")]
+        if self._config.internal.enabled:
+            inside = socket.create_server(("127.0.0.1", 0))
+            self.internal_port = inside.getsockname()[1]
+            secure = bool(self._config.internal.proxy.https_ports)
+            listeners.append(Listener(inside.detach(), "internal-https" if secure else "internal-http", ""))
+        await self.plane.listen(listeners)

@@ -63,10 +63,13 @@ class RawClient:
         server_name: str | None = None,
         timeout_s: float = 15.0,
         receive_buffer: int | None = None,
+        source: str | None = None,
     ) -> None:
         plain = socket.socket()
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            plain.bind((source, 0))
         plain.settimeout(timeout_s)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:

@@ -1,0 +1,195 @@
+"""Requests from containers to internal names: who may reach what is decided here, again for every request.
+
+Owns the look-up of internal names, the endpoints they lead to, and the end of exchanges whose permission is taken
+back. Everything else is the public proxy's. One law: the decision and the choice of an endpoint happen in one
+synchronous step, on the table as it is at that moment.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Any
+
+from router.proxy import reply
+from router.proxy.caller import UnknownCaller, identify
+from router.proxy.exchange import Exchange
+from router.proxy.forward import Proxy
+from router.routing.access import TCP, InternalTable
+from router.routing.internal_records import Identity
+from router.routing.pool import Endpoint, Pool
+from router.routing.records import EndpointRecord, PoolOptions
+
+_OPTIONS = PoolOptions()
+_REMEMBERED_POOLS = 20_000
+_AUDIT_LINES_PER_SECOND = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """An internal domain, as far as requests are concerned."""
+
+    suffix: str
+    """With a leading dot, lower-case."""
+    identity: str
+    """How callers are identified: a mode of `proxy.caller`."""
+
+
+class InternalProxy(Proxy):
+    """The proxy behind the internal listeners.
+
+    Endpoints and pools are made from the table when they are first asked for, and forgotten with its next change:
+    a pool holds the instances of one name that one app may reach when it dials one port.
+    """
+
+    def __init__(self, public: Proxy, domains: Sequence[Domain], **parts: Any) -> None:
+        super().__init__(**parts)
+        # One set for both, because the sweep, the drain and the end do not ask where an exchange came from.
+        self.active = public.active
+        self._domains = tuple(domains)
+        self._version = -1
+        self._pools: dict[tuple[str, str, int], Pool | None] = {}
+        self._endpoints: dict[tuple[str, int, int], Endpoint] = {}
+        self._audit = self._logger.child("audit")
+        self._audit_second = 0
+        self._audit_lines = 0
+
+    # Finding the endpoints.
+
+    def _find_pool(self, exchange: Exchange) -> reply.Reply | None:
+        table = self.mirror.internal
+        host = exchange.head.host
+        name = host.partition(b":")[0].decode("latin-1").lower().removesuffix(".")
+        if not table.policies_ready or not table.names_warm:
+            return self._deny(exchange, name, None, "not-ready")
+        domain = self._domain(name)
+        if domain is None:
+            return self._deny(exchange, name, None, "not-internal")
+        client = exchange.client
+        try:
+            caller = identify(table, domain.identity, client.peer_ip.decode(), client.certificate(), time())
+        except UnknownCaller as unknown:
+            return self._deny(exchange, name, None, str(unknown))
+        pool = self._pool(table, name, caller, client.listener_port)
+        if pool is None:
+            return self._deny(exchange, name, caller, "no-policy")
+        exchange.pool = pool
+        exchange.caller = caller
+        exchange.internal_name = name
+        return None
+
+    def _domain(self, name: str) -> Domain | None:
+        for domain in self._domains:
+            if name.endswith(domain.suffix):
+                return domain
+        return None
+
+    def _pool(self, table: InternalTable, name: str, caller: Identity, port: int) -> Pool | None:
+        if table.version != self._version:
+            self._forget(table)
+        key = (name, caller.app, port)
+        if key in self._pools:
+            return self._pools[key]
+        pool: Pool | None = None
+        targets = table.reachable(name, caller, port)
+        if targets:
+            pool = Pool(name, "/", _OPTIONS)
+            pool.endpoints = [self._endpoint(identity, chosen) for identity, chosen in targets]
+        if len(self._pools) >= _REMEMBERED_POOLS:
+            self._pools.clear()
+        self._pools[key] = pool
+        return pool
+
+    def _endpoint(self, identity: Identity, port: int) -> Endpoint:
+        key = (identity.ip, identity.generation, port)
+        endpoint = self._endpoints.get(key)
+        if endpoint is None:
+            record = EndpointRecord(
+                host=identity.ip,
+                port=port,
+                app=identity.app,
+                instance_id=identity.instance,
+                instance_index=identity.index,
+            )
+            endpoint = self._endpoints[key] = Endpoint(0, record)
+        return endpoint
+
+    def _forget(self, table: InternalTable) -> None:
+        """The table has changed: pools are made anew, and endpoints of workloads that are gone end here."""
+        self._version = table.version
+        self._pools.clear()
+        for key in list(self._endpoints):
+            identity = table.identities.get(key[0])
+            if identity is None or identity.generation != key[1]:
+                endpoint = self._endpoints.pop(key)
+                endpoint.gone = True
+                self.connections.endpoint_gone(endpoint)
+
+    # What the endpoint gets to see.
+
+    def _prepare(self, exchange: Exchange) -> None:
+        super()._prepare(exchange)
+        caller = exchange.caller
+        assert caller is not None
+        exchange.prefix += (
+            f"X-Cf-Caller-App: {caller.app}\r\n"
+            f"X-Cf-Caller-Space: {caller.space}\r\n"
+            f"X-Cf-Caller-Org: {caller.organization}\r\n"
+            f"X-Cf-Caller-Instance: {caller.instance}\r\n"
+        ).encode()
+
+    # Taking permission back.
+
+    def revise(self) -> None:
+        """The table has changed: end every exchange, tunnels included, that would not be allowed now."""
+        table = self.mirror.internal
+        self._forget(table)
+        for exchange in list(self.active):
+            if exchange.caller is not None and not exchange.finished and not _still_allowed(table, exchange):
+                self.counters.internal_revocations += 1
+                self._log("internal-request-revoked", exchange, exchange.internal_name, exchange.caller, "revoked")
+                exchange.break_off(reply.policy_denied(exchange.head.host, close=True))
+
+    # Saying no.
+
+    def _deny(self, exchange: Exchange, name: str, caller: Identity | None, reason: str) -> reply.Reply:
+        """An unknown name gets the same answer as a forbidden one: whether it exists is nobody's business."""
+        self.counters.internal_denials += 1
+        self._log("internal-request-denied", exchange, name, caller, reason)
+        if reason == "not-ready":
+            return reply.policies_not_ready()
+        return reply.policy_denied(exchange.head.host, close=caller is None)
+
+    def _log(self, event: str, exchange: Exchange, name: str, caller: Identity | None, reason: str) -> None:
+        second = int(monotonic())
+        if second != self._audit_second:
+            self._audit_second, self._audit_lines = second, 0
+        self._audit_lines += 1
+        if self._audit_lines > _AUDIT_LINES_PER_SECOND:
+            return
+        self._audit.warn(
+            event,
+            reason=reason,
+            name=name,
+            source=exchange.client.peer.decode(),
+            port=exchange.client.listener_port,
+            caller_app=caller.app if caller else "",
+            caller_instance=caller.instance if caller else "",
+            vcap_request_id=exchange.request_id.decode(),
+            more_may_be_left_out=self._audit_lines == _AUDIT_LINES_PER_SECOND,
+        )
+
+
+def _still_allowed(table: InternalTable, exchange: Exchange) -> bool:
+    caller, endpoint = exchange.caller, exchange.endpoint
+    assert caller is not None
+    if table.identities.get(caller.ip) != caller:
+        return False
+    if endpoint is None:
+        return True
+    record = endpoint.record
+    return any(
+        identity.ip == record.host
+        and identity.instance == record.instance_id
+        and table.allows(caller.app, identity.app, TCP, record.port)
+        for _, identity in table.instances(exchange.internal_name)
+    )
