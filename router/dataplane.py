@@ -8,6 +8,7 @@ nothing on the hot path arms a timer.
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from random import random
 from time import monotonic
@@ -83,6 +84,7 @@ class DataPlane:
         self._internal: InternalProxy | None = None
         self._internal_context: ssl.SSLContext | None = None
         self._must_revise = False
+        self._dropped_lines = 0
         if config.internal.enabled:
             self._internal = InternalProxy(self.proxy, _internal_domains(config), **parts)
             if config.internal.proxy.https_ports:
@@ -162,6 +164,7 @@ class DataPlane:
         self.proxy.renew_date()
         if self._internal is not None:
             self._internal.renew_date()
+        self._report_dropped_lines()
         self.connections.sweep(monotonic())
 
     # The end.
@@ -173,8 +176,14 @@ class DataPlane:
             client.drain()
         self.connections.close_idle()
 
-    def is_drained(self) -> bool:
-        """Whether nothing that is waited for is left: WebSockets are not (GOROUTER.md §1.6)."""
+    def is_drained(self, with_tunnels: bool = False) -> bool:
+        """Whether nothing that is waited for is left.
+
+        Args:
+            with_tunnels: WebSockets are waited for too, as at a reload; a drain before the end does not.
+        """
+        if with_tunnels:
+            return not self._handshakes and not self._clients
         return not self._handshakes and all(client.is_tunnel() for client in self._clients)
 
     def unfinished(self) -> int:
@@ -209,6 +218,12 @@ class DataPlane:
             self.counters.access_log_dropped = self.log_writer.dropped
         return self.counters.as_dict()
 
+    def _report_dropped_lines(self) -> None:
+        dropped = self.log_writer.dropped if self.log_writer is not None else 0
+        if dropped != self._dropped_lines:
+            self._logger.error("access-log-lines-dropped", lines=dropped - self._dropped_lines)
+            self._dropped_lines = dropped
+
     def _log_lost(self, problem: str) -> None:
         self._logger.error("access-log-error", error=problem)
 
@@ -226,7 +241,8 @@ def _backend_options(config: Config) -> BackendOptions:
         dial_timeout_s=config.endpoint_dial_timeout,
         handshake_timeout_s=config.tls_handshake_timeout,
         keep_alive=not config.disable_keep_alives,
-        max_idle=min(config.max_idle_conns_per_host, config.max_idle_conns),
+        # As for Go's transport, 0 idle connections in all is no limit, and 0 for a host is its default of 2.
+        max_idle=min(config.max_idle_conns_per_host or 2, config.max_idle_conns or sys.maxsize),
         probe_interval_s=config.endpoint_keep_alive_probe_interval,
         max_head_bytes=config.max_response_header_bytes or _DEFAULT_RESPONSE_HEAD_BYTES,
         max_headers=config.max_response_headers,
@@ -242,10 +258,11 @@ def _proxy_options(config: Config) -> ProxyOptions:
             sanitize_proto=config.sanitize_forwarded_proto,
             kept_from_connection=filtered,
             close=config.disable_keep_alives,
+            client_cert=config.forwarded_client_cert,
         ),
         health_user_agent=config.healthcheck_user_agent.encode(),
         max_attempts=config.backends.max_attempts,
-        endpoint_timeout_s=config.endpoint_timeout,
+        endpoint_timeout_s=config.http_1_endpoint_timeout,
         empty_pool_503=config.empty_pool_response_code_503,
         max_header_bytes=config.max_request_header_bytes,
         max_headers=config.max_request_headers,

@@ -137,11 +137,27 @@ def _server_context(config: Config, pairs: tuple[int, ...]) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     # Over HTTP/1 there is nothing to negotiate, but a client that offers only other protocols should be told.
     context.set_alpn_protocols(["http/1.1"])
+    _ask_for_certificates(context, config)
     _set_ciphers(context, config, legacy=lowest < ssl.TLSVersion.TLSv1_2)
     for index in pairs:
         pair = config.tls_pem[index]
         _load_pair(context, pair.cert_chain, pair.private_key, f"tls_pem[{index}]")
     return context
+
+
+def _ask_for_certificates(context: ssl.SSLContext, config: Config) -> None:
+    """Ask clients for certificates, and say which CAs are believed (GOROUTER.md §9.2)."""
+    mode = config.client_cert_validation
+    if mode not in ("request", "require"):
+        return
+    context.verify_mode = ssl.CERT_REQUIRED if mode == "require" else ssl.CERT_OPTIONAL
+    if not config.only_trust_client_ca_certs:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    if config.client_ca_certs:
+        try:
+            context.load_verify_locations(cadata=config.client_ca_certs)
+        except (ssl.SSLError, ValueError) as error:
+            raise TlsError(f"client_ca_certs: {error}") from error
 
 
 def _set_ciphers(context: ssl.SSLContext, config: Config, legacy: bool = False) -> None:

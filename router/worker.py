@@ -58,6 +58,7 @@ class Worker:
         self._orphan_grace_s = 0.0
         self._drain_timeout_s = 0.0
         self._resyncing = False
+        self._tunnels_count = False
         self._deadline: float | None = None
         self._draining = asyncio.Event()
         self._error: str | None = None
@@ -94,6 +95,7 @@ class Worker:
         elif isinstance(frame, Serve):
             self._spawn(self._serve())
         elif isinstance(frame, Drain):
+            self._tunnels_count = frame.tunnels
             self._begin_drain(frame.timeout_s)
         elif self._plane is None:
             return
@@ -179,13 +181,16 @@ class Worker:
         if plane is None:
             return
         plane.drain()
-        while not plane.is_drained() and self._deadline is not None and monotonic() < self._deadline:  # noqa: ASYNC110
+        while not self._is_done(plane):  # noqa: ASYNC110
             # What is waited for are many small ends; looking at them now and then costs less than announcing each.
             await asyncio.sleep(_POLL_S)
         if not plane.is_drained():
             self._logger.error("gorouter-draining-error", error="drain timed out", unfinished=plane.unfinished())
         plane.close()
         self._stream.send(Stats(plane.counts(), plane.gauges()))
+
+    def _is_done(self, plane: DataPlane) -> bool:
+        return plane.is_drained(self._tunnels_count) or self._deadline is None or monotonic() >= self._deadline
 
     def _lost(self, error: Exception | None) -> None:
         """The stream has ended without a `Drain`: control has died, and another one may be about to take over."""

@@ -81,6 +81,8 @@ class BackendConnection(asyncio.BufferedProtocol):
         self._interim = 0
         self._decoder: ChunkedDecoder | None = None
         self._paused = False
+        self._full = False
+        """The backend does not take what is written as fast as it comes."""
         self._last_raw = b""
         self._last_method = b""
         self._last_head: ResponseHead | None = None
@@ -145,10 +147,12 @@ class BackendConnection(asyncio.BufferedProtocol):
         self._transport = transport
 
     def pause_writing(self) -> None:
+        self._full = True
         if self.exchange is not None:
             self.exchange.backend_full()
 
     def resume_writing(self) -> None:
+        self._full = False
         if self.exchange is not None:
             self.exchange.backend_writable()
 
@@ -319,7 +323,11 @@ class BackendConnection(asyncio.BufferedProtocol):
         self._mode = _IDLE
         if self._paused:
             self.resume_reading()
-        if not (clean and self._keep and exchange.request_complete and self._owner.keep(self)):
+        if self._full or not exchange.request_complete:
+            # The backend has answered without reading all of the request, and may never read the rest.
+            self._mode = _DEAD
+            self._transport.abort()
+        elif not (clean and self._keep and self._owner.keep(self)):
             self._mode = _DEAD
             self._transport.close()
 

@@ -37,6 +37,7 @@ DIAL = FailureClass("dial", ALWAYS, MARK, REMOVE, 502, BAD_GATEWAYS)
 NOT_TLS = FailureClass("not-tls", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
 HANDSHAKE_ALERT = FailureClass("handshake-alert", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
 HANDSHAKE_TIMEOUT = FailureClass("handshake-timeout", ALWAYS, NOTHING, REMOVE, 502, BAD_GATEWAYS)
+EXHAUSTED = FailureClass("own-resources-exhausted", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 HANDSHAKE_RESET = FailureClass("handshake-reset", ALWAYS, MARK, MARK, 502, BAD_GATEWAYS)
 HANDSHAKE_EOF = FailureClass("handshake-eof", ALWAYS, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 NAME_MISMATCH = FailureClass("name-mismatch", ALWAYS, NOTHING, REMOVE, 503, "backend_invalid_id")
@@ -69,6 +70,9 @@ class BackendFailure(Exception):
 _NAME_ERRORS = {62, 63, 64}
 """X509_V_ERR_HOSTNAME_MISMATCH, …_EMAIL_…, …_IP_ADDRESS_MISMATCH of OpenSSL's x509_vfy.h."""
 
+_OUR_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+"""The router has run out of something: no endpoint is to blame for that."""
+
 _REFUSED_ALERTS = (
     "ALERT_BAD_CERTIFICATE",
     "ALERT_UNKNOWN_CA",
@@ -87,6 +91,8 @@ _NOT_TLS_REASONS = (
 
 def of_dial(error: OSError, address: str) -> BackendFailure:
     """Classify what connecting raised."""
+    if error.errno in _OUR_FAULT:
+        return BackendFailure(EXHAUSTED, f"dial tcp {address}: {_os_text(error)}")
     if isinstance(error, TimeoutError):
         return BackendFailure(DIAL, f"dial tcp {address}: i/o timeout")
     return BackendFailure(DIAL, f"dial tcp {address}: {_os_text(error)}")
@@ -105,7 +111,7 @@ def of_tls(error: BaseException) -> BackendFailure:
         reason = getattr(error, "reason", None) or "unknown reason"
         if any(alert in reason for alert in _REFUSED_ALERTS):
             return BackendFailure(CLIENT_CERT_REFUSED, f"remote error: tls: {_alert_text(reason)}")
-        if any(sign in reason for sign in _NOT_TLS_REASONS):
+        if "ALERT" not in reason and any(sign in reason for sign in _NOT_TLS_REASONS):
             return BackendFailure(NOT_TLS, "tls: first record does not look like a TLS handshake")
         return BackendFailure(HANDSHAKE_ALERT, f"remote error: tls: {_alert_text(reason)}")
     if isinstance(error, ConnectionResetError):

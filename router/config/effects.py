@@ -10,8 +10,6 @@ NOT_YET = (
     "internal",
     "access_log.enable_streaming",
     "balancing_algorithm_az_preference",
-    "client_ca_certs",
-    "client_cert_validation",
     "debug_addr",
     "domains",
     "enable_envelope_v1_metrics",
@@ -19,7 +17,6 @@ NOT_YET = (
     "enable_proxy",
     "enable_verify_client_certificate_metadata",
     "extra_headers_to_log",
-    "forwarded_client_cert",
     "hash_based_routing",
     "html_error_template_file",
     "http_2_endpoint_timeout",
@@ -33,7 +30,6 @@ NOT_YET = (
     "logging.syslog_network",
     "logging.syslog_truncate",
     "oauth",
-    "only_trust_client_ca_certs",
     "per_app_prometheus_http_metrics_reporting",
     "per_request_metrics_reporting",
     "prometheus",
@@ -59,6 +55,7 @@ NOT_YET = (
     "token_fetcher_expiration_buffer_time",
     "token_fetcher_max_retries",
     "token_fetcher_retry_interval",
+    "trace_key",
     "tracing",
     "verify_client_certificate_metadata",
     "zone",
@@ -70,6 +67,7 @@ NO_EFFECT = {
     "healthcheck_poll_interval": "as in Gorouter",
     "healthcheck_timeout": "as in Gorouter",
     "ip_local_port_range": "as in Gorouter; the deployment's scripts read it",
+    "keep_alive_100_continue_requests": "the instance's own 100 is relayed, so its connection stays usable",
     "load_balancer_healthy_threshold": "as in Gorouter; the deployment's scripts read it",
     "max_header_bytes": "as in Gorouter; max_request_header_bytes is the limit",
     "pid_file": "as in Gorouter; the supervisor writes it",
@@ -84,7 +82,6 @@ UNREAD = ("ip_local_port_range", "max_header_bytes")
 _INERT: dict[str, tuple[Any, ...]] = {
     # Values that ask for nothing beyond what is done today.
     "enable_http2": (False,),
-    "client_cert_validation": ("", "none"),
 }
 
 

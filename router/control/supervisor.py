@@ -208,7 +208,7 @@ class Supervisor:
         departure.add_done_callback(self._departures.discard)
 
     async def _see_off(self, worker: WorkerProcess, timeout_s: float) -> None:
-        worker.drain(timeout_s)
+        worker.drain(timeout_s, tunnels=True)
         await asyncio.wait([worker.exited], timeout=timeout_s + OVERTIME_S)
         if not worker.exited.done():
             self._logger.error("worker-killed", **worker.describe(), reason="did not leave in time")

@@ -90,11 +90,11 @@ class WorkerProcess:
         """Let it accept; it answers by `State.SERVING`."""
         self.stream.send(sync.Serve())
 
-    def drain(self, timeout_s: float) -> None:
-        """Tell it to finish and leave; again, with a smaller time-out, hastens it."""
+    def drain(self, timeout_s: float, *, tunnels: bool = False) -> None:
+        """Tell it to finish, tunnels included or not, and leave; again, with a smaller time-out, hastens it."""
         if self.state is not State.EXITED:
             self.state = State.LEAVING
-            self.stream.send(sync.Drain(timeout_s))
+            self.stream.send(sync.Drain(timeout_s, tunnels))
 
     def kill(self) -> None:
         """End it without its consent. Its exit is still to be waited for."""

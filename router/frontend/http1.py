@@ -5,6 +5,7 @@ law: a connection whose framing is in doubt ends with the response at hand, and 
 """
 
 import asyncio
+import base64
 import socket
 import struct
 from collections.abc import Mapping
@@ -85,6 +86,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._keep_alive = True
         self._draining = False
         self._certificate: Mapping[str, Any] | None = None
+        self._certificate_base64: bytes | None = None
         self._paused = False
         self._full = False
         """The client does not take what is written as fast as it comes."""
@@ -337,6 +339,14 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._certificate = self._transport.get_extra_info("ssl_object").getpeercert() or {}
         return self._certificate or None
 
+    def certificate_base64(self) -> bytes:
+        if not self.secure:
+            return b""
+        if self._certificate_base64 is None:
+            der = self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            self._certificate_base64 = base64.b64encode(der or b"")
+        return self._certificate_base64
+
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         self._transport.write(interim_head(status, lines))
 
@@ -511,6 +521,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.protocol = error.version
         self._head = RequestHead(error.method, error.target, 1)
         exchange = self.exchange = Exchange(self._proxy, self, self._head)
+        exchange.request_id = self._proxy.new_request_id()
         self._phase = _AWAIT
         if error.major == 1:
             self._transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")

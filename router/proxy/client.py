@@ -29,6 +29,9 @@ class Client(Protocol):
     def certificate(self) -> Mapping[str, Any] | None:
         """Return the client's verified certificate, in the form of `ssl.SSLObject.getpeercert`."""
 
+    def certificate_base64(self) -> bytes:
+        """Return the client's certificate as base64 of its DER form, nothing if it presented none."""
+
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         """Send a 1xx response other than 101."""
 

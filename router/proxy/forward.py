@@ -20,7 +20,9 @@ from router.proxy.access_log import AccessLog
 from router.proxy.exchange import Exchange
 from router.proxy.request_id import RequestIds
 from router.proxy.rewrite import (
+    ALWAYS_FORWARD,
     RewriteOptions,
+    forward_client_cert,
     forwarded_for,
     forwarded_proto,
     header_count,
@@ -87,6 +89,9 @@ class Proxy:
         self._report_failed = report_failed
         self.renew_date()
 
+    def new_request_id(self) -> bytes:
+        return self._ids.next()
+
     def renew_date(self) -> None:
         self.date_line = b"Date: " + formatdate(usegmt=True).encode()
 
@@ -132,6 +137,9 @@ class Proxy:
             return reply.unknown_route(host)
         if not pool.endpoints:
             return self._empty_pool(host)
+        if pool.options.route_service_url:
+            # The app is meant to be reached through a service that looks at requests first: never around it.
+            return reply.route_services_disabled()
         exchange.pool = pool
         return None
 
@@ -160,6 +168,8 @@ class Proxy:
             exchange.upgrade = websocket_token(head).lower()
         if b"connection" in special and special[b"connection"] != b"keep-alive":
             strip_listed(head, options)
+        if options.client_cert != ALWAYS_FORWARD:
+            forward_client_cert(head, options.client_cert, exchange.client.certificate_base64())
         exchange.forwarded_for = forwarded_for(head, exchange.client.peer_ip)
         exchange.forwarded_proto = forwarded_proto(head, exchange.client.secure, options)
         exchange.prefix = request_prefix(

@@ -79,6 +79,10 @@ def connection_limit(host: bytes) -> Reply:
     )
 
 
+def route_services_disabled() -> Reply:
+    return error(502, b"route_service_unsupported", b"Support for route services is disabled.")
+
+
 def empty_host() -> Reply:
     return error(400, b"empty_host", b"Request had empty Host header", SHORT_CACHE)
 

@@ -15,6 +15,10 @@ _LOGGED = frozenset({b"user-agent", b"referer"})
 """What the access log says does not depend on a client's Connection field."""
 
 
+ALWAYS_FORWARD, FORWARD, SANITIZE_SET = "always_forward", "forward", "sanitize_set"
+"""What becomes of X-Forwarded-Client-Cert (GOROUTER.md §9.4)."""
+
+
 @dataclass(frozen=True, slots=True)
 class RewriteOptions:
     """Configuration of the header rules.
@@ -24,12 +28,14 @@ class RewriteOptions:
         sanitize_proto: what a client says in X-Forwarded-Proto is not believed.
         kept_from_connection: lower-case names that ``Connection`` may not make disappear.
         close: endpoints are told to close after the response.
+        client_cert: `ALWAYS_FORWARD`, `FORWARD` or `SANITIZE_SET`.
     """
 
     force_https: bool
     sanitize_proto: bool
     kept_from_connection: frozenset[bytes]
     close: bool
+    client_cert: str = "always_forward"
 
 
 def strip_listed(head: RequestHead, options: RewriteOptions) -> None:
@@ -62,6 +68,19 @@ def forwarded_proto(head: RequestHead, secure: bool, options: RewriteOptions) ->
         if claimed:
             return claimed
     return b"https" if secure else b"http"
+
+
+def forward_client_cert(head: RequestHead, mode: str, presented: bytes) -> None:
+    """Believe X-Forwarded-Client-Cert only as far as the mode says.
+
+    Args:
+        presented: base64 of the DER certificate that this connection's client presented; empty if none.
+    """
+    if mode == FORWARD and presented:
+        return
+    head.lines = [line for line in head.lines if line_name(line) != b"x-forwarded-client-cert"]
+    if mode == SANITIZE_SET and presented:
+        head.lines.append(b"X-Forwarded-Client-Cert: " + presented)
 
 
 def websocket_token(head: RequestHead) -> bytes:

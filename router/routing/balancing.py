@@ -56,7 +56,7 @@ class Balancer:
         algorithm = pool.options.algorithm
         least = self._least if not algorithm else algorithm == LEAST_CONNECTION
         if least:
-            return self._least_connection(endpoints, tried)
+            return self._least_connection(endpoints, tried, now)
         return self._round_robin(pool, tried, now)
 
     def _overloaded(self, endpoint: Endpoint) -> bool:
@@ -90,14 +90,21 @@ class Balancer:
         pool.cursor = fallback + 1
         return endpoints[fallback]
 
-    def _least_connection(self, endpoints: list[Endpoint], tried: list[Endpoint] | None) -> Endpoint | None:
+    def _least_connection(
+        self, endpoints: list[Endpoint], tried: list[Endpoint] | None, now: float
+    ) -> Endpoint | None:
+        # Gorouter: marks are not looked at, so an endpoint that refuses connections, having nothing in flight,
+        # is tried first by every request.
         count = len(endpoints)
         start = int(self._random() * count)
         best: Endpoint | None = None
+        best_rank = (False, 0)
         for step in range(count):
             endpoint = endpoints[(start + step) % count]
             if self._overloaded(endpoint) or (tried and endpoint in tried):
                 continue
-            if best is None or endpoint.in_flight < best.in_flight:
-                best = endpoint
+            marked = endpoint.failed_at and now - endpoint.failed_at < self._mark_s
+            rank = (bool(marked), endpoint.in_flight)
+            if best is None or rank < best_rank:
+                best, best_rank = endpoint, rank
         return best

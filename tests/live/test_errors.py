@@ -175,3 +175,14 @@ def test_semicolons_in_a_uri_change_nothing(live: Live, client: RawClient) -> No
         assert client.get("/a;b?c;d", host=host).status == 200
         assert backend.requests[0].target == "/a;b?c;d"
     assert "deprecated-semicolon-params" in live.router.wait_access_line(host)
+
+
+def test_route_with_a_route_service_is_not_served_around_it(
+    live: Live, client: RawClient, backend: RecordingBackend
+) -> None:
+    host = live.route(backend, route_service_url="https://service.test/look")
+    response = client.get(host=host)
+    check_written(
+        response, "502 Bad Gateway", "route_service_unsupported", "Support for route services is disabled.", None
+    )
+    assert not backend.requests

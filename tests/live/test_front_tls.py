@@ -1,13 +1,16 @@
 """TLS towards clients: which certificate, which versions and suites, and what a wrong protocol gets."""
 
+import base64
 import datetime
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from router.certs import Authority, Pair, issue, make_ca
 from tests.live.conftest import Live, StartLive
@@ -266,3 +269,89 @@ def test_abandoned_handshakes_leave_no_socket_behind(https: Live, backend: Recor
         connection.close()
     # One connection to the backend stays in the pool.
     wait_until(lambda: open_sockets(https.router.worker) <= base + 1, "sockets are closed")
+
+
+@pytest.fixture(scope="module")
+def clients_ca() -> Authority:
+    return make_ca("clients")
+
+
+def with_client_certificates(
+    start_live: StartLive, authority: Authority, clients_ca: Authority, **more: Any
+) -> Live:
+    return start_live(
+        https_config(
+            [issue(authority, ["default.test"])],
+            client_ca_certs=clients_ca.pair.certificate,
+            only_trust_client_ca_certs=True,
+            **more,
+        )
+    )
+
+
+def status_with(live: Live, host: str, context: ssl.SSLContext) -> int:
+    """Return the status, 0 if the handshake is refused."""
+    try:
+        with RawClient(live.router.ssl_port, tls=context, server_name="default.test") as client:
+            return client.get(host=host).status
+    except (OSError, Truncated):
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "without", "with_own", "with_foreign"),
+    [("none", 200, 200, 200), ("request", 200, 200, 0), ("require", 0, 200, 0)],
+)
+def test_client_certificates_are_asked_for_and_verified(
+    start_live: StartLive,
+    authority: Authority,
+    clients_ca: Authority,
+    backend: RecordingBackend,
+    tmp_path: Path,
+    mode: str,
+    without: int,
+    with_own: int,
+    with_foreign: int,
+) -> None:
+    live = with_client_certificates(start_live, authority, clients_ca, client_cert_validation=mode)
+    host = live.route(backend)
+    own = issue(clients_ca, ["someone"], client=True)
+    foreign = issue(make_ca("others"), ["someone"], client=True)
+    assert status_with(live, host, client_context(authority)) == without
+    assert status_with(live, host, client_context(authority, identity=own, directory=tmp_path)) == with_own
+    assert status_with(live, host, client_context(authority, identity=foreign, directory=tmp_path)) == with_foreign
+
+
+@pytest.mark.parametrize(
+    ("mode", "presents", "claimed"),
+    [
+        ("always_forward", False, "kept"),
+        ("always_forward", True, "kept"),
+        ("forward", False, "gone"),
+        ("forward", True, "kept"),
+        ("sanitize_set", False, "gone"),
+        ("sanitize_set", True, "own"),
+    ],
+)
+def test_forwarded_client_certificate_is_believed_as_configured(
+    start_live: StartLive,
+    authority: Authority,
+    clients_ca: Authority,
+    backend: RecordingBackend,
+    tmp_path: Path,
+    mode: str,
+    presents: bool,
+    claimed: str,
+) -> None:
+    live = with_client_certificates(
+        start_live, authority, clients_ca, client_cert_validation="request", forwarded_client_cert=mode
+    )
+    host = live.route(backend)
+    own = issue(clients_ca, ["someone"], client=True)
+    der = x509.load_pem_x509_certificate(own.certificate.encode()).public_bytes(serialization.Encoding.DER)
+    context = client_context(authority, identity=own if presents else None, directory=tmp_path)
+    with RawClient(live.router.ssl_port, tls=context, server_name="default.test") as client:
+        for _ in range(2):
+            client.get(host=host, headers="X-Forwarded-Client-Cert: a\r\nx-forwarded-client-cert: b\r\n")
+    expected = {"kept": ["a", "b"], "gone": [], "own": [base64.b64encode(der).decode()]}[claimed]
+    assert backend.requests[-1].values("X-Forwarded-Client-Cert") == expected

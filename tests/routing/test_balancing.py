@@ -74,13 +74,23 @@ def test_marked_endpoint_is_taken_if_the_others_are_overloaded_or_tried() -> Non
     assert chosen(one, pool, 1, tried=[pool.endpoints[2]]) == [1]
 
 
-def test_least_connection_takes_the_least_loaded_and_ignores_marks() -> None:
+def test_least_connection_takes_the_least_loaded() -> None:
     pool = pool_of(3)
     for endpoint, load in zip(pool.endpoints, (2, 1, 3), strict=True):
         endpoint.in_flight = load
-    pool.endpoints[1].failed_at = 99.0
 
     assert chosen(balancer(LEAST_CONNECTION), pool, 2) == [2, 2]
+
+
+def test_least_connection_avoids_marked_endpoints_while_others_are_left() -> None:
+    pool = pool_of(3)
+    for endpoint, load in zip(pool.endpoints, (2, 0, 3), strict=True):
+        endpoint.in_flight = load
+    pool.endpoints[1].failed_at = 99.0
+
+    assert chosen(balancer(LEAST_CONNECTION), pool, 1) == [1]
+    pool.endpoints[0].failed_at = pool.endpoints[2].failed_at = 99.0
+    assert chosen(balancer(LEAST_CONNECTION), pool, 1) == [2]
 
 
 def test_least_connection_breaks_ties_by_chance() -> None:
@@ -185,6 +195,7 @@ def test_choice_is_never_overloaded_and_never_worse_than_another(
 
     assert (picked in best) if best else (picked is None)
     if algorithm == LEAST_CONNECTION and picked is not None:
-        assert picked.in_flight == min(each.in_flight for each in best)
-    if algorithm == ROUND_ROBIN and picked in marked_before:
+        unmarked = [each for each in best if each not in marked_before] if len(pool.endpoints) > 1 else best
+        assert picked.in_flight == min(each.in_flight for each in unmarked or best)
+    if picked in marked_before:
         assert marked_before.issuperset(best)
