@@ -137,9 +137,13 @@ class Proxy:
             return reply.unknown_route(host)
         if not pool.endpoints:
             return self._empty_pool(host)
-        if pool.options.route_service_url:
+        options = pool.options
+        if options.route_service_url:
             # The app is meant to be reached through a service that looks at requests first: never around it.
             return reply.route_services_disabled()
+        if options.route_policy_scope:
+            # The app wants only callers it has named, and no caller of a public listener has an identity yet.
+            return reply.no_caller_identity()
         exchange.pool = pool
         return None
 

@@ -83,6 +83,10 @@ def route_services_disabled() -> Reply:
     return error(502, b"route_service_unsupported", b"Support for route services is disabled.")
 
 
+def no_caller_identity() -> Reply:
+    return Reply(403, [], b"")
+
+
 def empty_host() -> Reply:
     return error(400, b"empty_host", b"Request had empty Host header", SHORT_CACHE)
 

@@ -186,3 +186,12 @@ def test_route_with_a_route_service_is_not_served_around_it(
         response, "502 Bad Gateway", "route_service_unsupported", "Support for route services is disabled.", None
     )
     assert not backend.requests
+
+
+def test_route_with_a_policy_is_refused_to_callers_without_identity(
+    live: Live, client: RawClient, backend: RecordingBackend
+) -> None:
+    host = live.route(backend, options={"route_policy_scope": "org", "route_policy_sources": "cf:any"})
+    response = client.get(host=host)
+    assert (response.status, response.body) == (403, b"")
+    assert not backend.requests
