@@ -104,7 +104,13 @@ def test_a_full_deployment_file_is_accepted(judge: Judge, authority: Authority, 
     assert found.config.nats.ca_certs == authority.pair.certificate
     named = {problem.key for problem in found.not_in_effect}
     assert {"enable_http2", "trace_key", "tracing.enable_zipkin", "zone"} <= named
-    assert not named & {"port", "backends.max_conns", "nats.tls_enabled", "forwarded_client_cert", "client_cert_validation"}
+    assert not named & {
+        "port",
+        "backends.max_conns",
+        "nats.tls_enabled",
+        "forwarded_client_cert",
+        "client_cert_validation",
+    }
     assert {problem.key for problem in found.no_effect} == {
         "ip_local_port_range",
         "load_balancer_healthy_threshold",
