@@ -2,7 +2,8 @@
 
 The containers' host ends lie in one namespace, the cell, which forwards between them as a platform's host does.
 One more namespace on it is where the router runs. A test enters that one with
-`Cell.inside`: everything it starts from there on (nats-server, router, threads) lives in it. No packet leaves the namespaces made here.
+`Cell.inside`: everything it starts from there on (nats-server, router, threads) lives in it.
+No packet leaves the namespaces made here.
 """
 
 import contextlib
