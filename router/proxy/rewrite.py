@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from router.wire.http1 import CHUNKED, LENGTH, RequestHead, ResponseHead, connection_tokens, line_name
 
-_HARMLESS_TOKENS = frozenset({b"keep-alive", b"close", b"upgrade", b""})
+_HARMLESS_TOKENS = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
+"""Options that say nothing about a field which would otherwise go on. Whoever sends TE has to list it here
+(RFC 9110 §10.1.4), and ``trailers`` goes on all the same."""
 _UNLISTABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
 """Fields that frame or route this message cannot be declared to be hop-by-hop."""
 _LOGGED = frozenset({b"user-agent", b"referer"})

@@ -252,6 +252,7 @@ def test_hop_by_hop_request_field_ends_at_the_router(
 def test_te_trailers_is_the_exception(client: RawClient, host: str, backend: RecordingBackend) -> None:
     assert seen(client, host, backend, "TE: trailers").values("TE") == ["trailers"]
     assert seen(client, host, backend, "TE: trailers, gzip").values("TE") in ([], ["trailers"])
+    assert seen(client, host, backend, "TE: trailers", "Connection: TE").values("TE") == ["trailers"]
 
 
 def test_fields_named_by_connection_end_at_the_router(

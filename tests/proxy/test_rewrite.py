@@ -137,6 +137,12 @@ def test_listed_fields_are_dropped_however_they_are_spelt() -> None:
     assert b"te" in one.special
 
 
+def test_te_goes_on_though_it_has_to_be_listed() -> None:
+    one = stripped(b"TE: trailers, gzip", b"Connection: TE")
+
+    assert b"Te: trailers" in prefix(one)
+
+
 def test_fields_that_frame_or_route_cannot_be_listed_away() -> None:
     lines = (b"Connection: Host, Content-Length, Transfer-Encoding, Connection, Upgrade", b"Content-Length: 5")
     one = stripped(*lines)
