@@ -114,7 +114,11 @@ class DataPlane:
 
         def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
             self._handshakes.pop(stream, None)
-            return ClientConnection(proxy, self._frontend, self._clients, True, port)
+            client = ClientConnection(proxy, self._frontend, self._clients, True, port)
+            if not self._servers:
+                # Accepted before the drain, which it therefore has not heard of.
+                client.drain()
+            return client
 
         def accept_tls() -> asyncio.BufferedProtocol:
             assert context is not None

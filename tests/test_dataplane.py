@@ -102,6 +102,19 @@ def test_drain_waits_for_handshakes_and_close_cuts_them(secure: RunningPlane) ->
         assert client.is_closed_by_peer()
 
 
+def test_handshake_that_ends_during_a_drain_is_good_for_one_request(
+    secure: RunningPlane, authority: Authority
+) -> None:
+    with secure.client() as client:
+        wait_until(lambda: secure.plane._handshakes, "client is accepted")
+        secure.call(secure.plane.drain)
+        client.socket = client_context(authority).wrap_socket(client.socket, server_hostname=HOST)
+
+        assert client.get(host=HOST).header("connection") == "close"
+        assert client.is_closed_by_peer()
+    wait_until(secure.plane.is_drained, "drain is over")
+
+
 def test_gauges_tell_what_is_now(authority: Authority) -> None:
     def silent(conversation: Conversation) -> None:
         conversation.read_request()
