@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _DEAD = range(7)
 _STATUS_PREFIX = b"HTTP/1."
 _TRAILER_BYTES = 65536
+_REMEMBERED_BYTES = 8192
+"""A head above this is parsed anew each time, so that idle connections stay small."""
 _MOST_INTERIM = 32
 """More 1xx responses than this before a final one are an attack or a fault."""
 
@@ -235,7 +237,8 @@ class BackendConnection(asyncio.BufferedProtocol):
             return self._last_head
         self._owner.check_response_head(raw)
         head = parse_response_head(raw, method)
-        self._last_raw, self._last_method, self._last_head = raw, method, head
+        if len(raw) <= _REMEMBERED_BYTES:
+            self._last_raw, self._last_method, self._last_head = raw, method, head
         return head
 
     def _gather(self, data: bytes) -> tuple[bytes, bytes] | None:

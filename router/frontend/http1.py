@@ -48,6 +48,8 @@ _FLUSH_S = 30.0
 """A closing connection whose client takes not one byte for so long is given up."""
 _WRITE_HIGH_BYTES = 65536
 _HEAD_SLACK_BYTES = 4096
+_REMEMBERED_BYTES = 8192
+"""A head above this is forgotten with its response: an idle connection should not cost what its requests did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,6 +441,8 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _next(self, now: float) -> None:
         """Go on with the next request, or close."""
         self._decoder = None
+        if self._head is not None and self._head.size > _REMEMBERED_BYTES:
+            self._head = None
         if not self._keep_alive or self._draining:
             self._linger() if self._buffer else self._close()
             return

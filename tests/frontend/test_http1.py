@@ -277,6 +277,7 @@ def test_drain_closes_idle_clients_and_busy_ones_after_their_answer(plane: Runni
 
     with RecordingBackend(script) as backend, plane.client() as busy, plane.client() as idle:
         plane.route(HOST, backend)
+        idle.get(host="unknown.test")
         busy.send(GET + GET)
         wait_until(lambda: backend.requests and len(plane.clients) == 2, "request at the backend")
         plane.call(plane.plane.drain)
@@ -289,6 +290,42 @@ def test_drain_closes_idle_clients_and_busy_ones_after_their_answer(plane: Runni
         wait_until(plane.plane.is_drained, "drain is over")
         with pytest.raises(OSError, match="refused"):
             plane.client()
+
+
+def test_first_request_of_a_connection_made_just_before_a_drain_is_served(
+    plane: RunningPlane, backend: RecordingBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "_FIRST_REQUEST_S", 30.0)
+    with plane.client() as client:
+        plane.only_client()
+        plane.call(plane.plane.drain)
+
+        assert client.get(host=HOST).header("connection") == "close"
+        assert client.is_closed_by_peer()
+    wait_until(plane.plane.is_drained, "drain is over")
+
+
+def test_drain_does_not_wait_long_for_a_first_request(
+    plane: RunningPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "_FIRST_REQUEST_S", 0.05)
+    with plane.client() as client:
+        plane.only_client()
+        plane.call(plane.plane.drain)
+
+        assert client.is_closed_by_peer()
+    wait_until(plane.plane.is_drained, "drain is over")
+
+
+def test_long_head_is_not_remembered_by_the_idle_connection(plane: RunningPlane, client: RawClient) -> None:
+    connection = plane.only_client()
+    client.get(host="unknown.test", headers="A: 1\r\n")
+    assert connection._head is not None
+
+    client.get(host="unknown.test", headers="A: 1\r\n" * 2000)
+    wait_until(lambda: connection._head is None, "head is forgotten")
+
+    assert client.get(host="unknown.test").status == 404
 
 
 def test_half_read_request_is_still_served_while_draining(plane: RunningPlane, backend: RecordingBackend) -> None:
