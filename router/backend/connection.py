@@ -64,7 +64,7 @@ class BackendConnection(asyncio.BufferedProtocol):
         exchange: the exchange being served, None while idle.
         reused: it has served an exchange before the present one.
         got_bytes: something of the present response has arrived.
-        idle_since: monotonic seconds, valid while idle.
+        idle_since: monotonic seconds, valid while idle or closing.
     """
 
     def __init__(self, owner: "Connections", endpoint: Endpoint) -> None:
@@ -138,9 +138,11 @@ class BackendConnection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def close(self) -> None:
-        """Let go of the exchange, and close when what was written has been sent."""
+        """Let go of the exchange, and close when what was written has been sent; `Connections.sweep` sees to it
+        that this comes to an end."""
         self.exchange = None
         self._mode = _DEAD
+        self.idle_since = self._owner.now()
         self._transport.close()
 
     # What the event loop calls.
@@ -328,11 +330,9 @@ class BackendConnection(asyncio.BufferedProtocol):
             self.resume_reading()
         if self._full or not exchange.request_complete:
             # The backend has answered without reading all of the request, and may never read the rest.
-            self._mode = _DEAD
-            self._transport.abort()
+            self.discard()
         elif not (clean and self._keep and self._owner.keep(self)):
-            self._mode = _DEAD
-            self._transport.close()
+            self.close()
 
     def _fail(self, failure: BackendFailure) -> None:
         exchange, self.exchange = self.exchange, None

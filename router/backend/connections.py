@@ -19,7 +19,7 @@ from router.tls_stream import TlsStream
 from router.wire.http1 import BadMessage
 
 IDLE_S = 90.0
-"""An idle connection is closed after this; the same fixed time as Gorouter's."""
+"""An idle connection is closed after this; the same fixed time as Gorouter's. A closing one is cut after it."""
 _WRITE_HIGH_BYTES = 65536
 
 
@@ -47,8 +47,8 @@ class Connections:
     """
 
     def __init__(self, options: BackendOptions, clock: Callable[[], float]) -> None:
+        self.now = clock
         self._options = options
-        self._clock = clock
         self._open: set[BackendConnection] = set()
         self._dialling: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -97,7 +97,7 @@ class Connections:
             return False
         if not options.max_idle:
             return False
-        connection.idle_since = self._clock()
+        connection.idle_since = self.now()
         idle.append(connection)
         return True
 
@@ -128,10 +128,14 @@ class Connections:
             connection.close()
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle too long."""
+        """Close what has been idle too long, and cut what cannot be closed because its backend takes nothing."""
         for connection in list(self._open):
-            if connection.exchange is None and connection.is_usable() and now - connection.idle_since > IDLE_S:
+            if connection.exchange is not None or now - connection.idle_since <= IDLE_S:
+                continue
+            if connection.is_usable():
                 connection.close()
+            else:
+                connection.discard()
 
     def close_idle(self) -> None:
         """Drain: close idle connections now, and keep none from here on."""

@@ -7,7 +7,7 @@ import pytest
 
 from router.backend import failure as failures
 from router.backend.connection import BackendConnection
-from tests.backend.receiver import Dialler, Receiver, endpoint
+from tests.backend.receiver import GET, Dialler, Receiver, endpoint
 from tests.support.recorder import Conversation, RecordingBackend, Script, answering
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -299,3 +299,29 @@ async def test_paused_connection_reads_on_only_when_resumed(dialler: Dialler) ->
         await receiver.until_over()
 
         assert receiver.body == b"x" * 8_000_000
+
+
+async def test_connection_whose_request_was_not_taken_whole_is_not_used_again(dialler: Dialler) -> None:
+    over = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.answer()
+        over.wait(10)
+
+    with RecordingBackend(script) as backend:
+        target = endpoint(backend.port)
+        connection = await dialler.dial(target)
+        receiver = await dialler.exchange(connection, request=GET + bytes(32 * 1024 * 1024))
+
+        assert (receiver.status, receiver.names()[0]) == (200, "full")
+        assert dialler.connections.checkout(target, True) is None
+        await dialler.until_closed()
+        over.set()
+
+
+async def test_long_response_head_is_not_remembered_by_the_idle_connection(dialler: Dialler) -> None:
+    long = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: %b\r\n\r\n" % bytes(b"x" * 20_000)
+    connection = await answered(dialler, long, Receiver())
+
+    assert connection._last_head is None

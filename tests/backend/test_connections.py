@@ -105,6 +105,18 @@ async def test_busy_connections_are_not_swept(dialler: Dialler) -> None:
         assert connection.exchange is not None
 
 
+async def test_closing_connection_whose_backend_takes_nothing_is_cut_in_the_end(dialler: Dialler) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = await dialler.dial(endpoint(listener.getsockname()[1]))
+        connection.send_request(Receiver(), bytes(32 * 1024 * 1024))
+        connection.close()
+        dialler.connections.sweep(dialler.clock.now + IDLE_S)
+        assert len(dialler.connections) == 1
+
+        dialler.connections.sweep(dialler.clock.now + IDLE_S + 1)
+        await dialler.until_closed()
+
+
 async def test_idle_connections_of_an_endpoint_that_is_gone_are_closed(dialler: Dialler) -> None:
     with RecordingBackend() as backend:
         target = endpoint(backend.port)
