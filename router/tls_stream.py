@@ -48,7 +48,7 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
             server_side=self._server_side,
             server_hostname=server_hostname,
         )
-        self._accept = accept
+        self._accept: Callable[[TlsStream], asyncio.BufferedProtocol] | None = accept
         self._failed: Callable[[TlsStream, BaseException], None] | None = failed
         self._state = _HANDSHAKE
         self._paused = False
@@ -95,6 +95,9 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
             self._fail(exc or ConnectionAbortedError("closed during the TLS handshake"))
         elif self._inner is not None:
             self._inner.connection_lost(self._error or exc)
+        # Inner protocol and stream refer to each other: without this, dead connections with their 30 kB of OpenSSL
+        # state would lie about until the next run of the cycle collector, which is rare here.
+        self._inner = self._failed = self._error = None
 
     def pause_writing(self) -> None:
         if self._inner is not None:
@@ -127,8 +130,9 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
             return
         self._flush()
         self._state = _OPEN
-        self._failed = None
-        self._inner = self._accept(self)
+        accept, self._accept, self._failed = self._accept, None, None
+        assert accept is not None
+        self._inner = accept(self)
         self._inner.connection_made(self)
         if self._incoming.pending and self._state == _OPEN:
             self._read()

@@ -1,5 +1,7 @@
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from router.log import Logger
 from router.tls import TlsError
 from tests.support.certificates import client_context
 from tests.support.plane import RunningPlane, config
+from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
 from tests.support.recorder import Conversation, RecordingBackend
 from tests.support.waiting import wait_until
@@ -113,6 +116,35 @@ def test_handshake_that_ends_during_a_drain_is_good_for_one_request(
         assert client.get(host=HOST).header("connection") == "close"
         assert client.is_closed_by_peer()
     wait_until(secure.plane.is_drained, "drain is over")
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_nothing_of_an_ended_tls_connection_waits_for_the_cycle_collector(
+    secure: RunningPlane, authority: Authority
+) -> None:
+    with RawClient(secure.port, tls=client_context(authority), server_name=HOST) as client:
+        client.get(host="unknown.test")
+        connection = weakref.ref(secure.only_client())
+
+    wait_until(lambda: connection() is None, "client connection is gone from memory")
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_nothing_of_a_failed_dial_waits_for_the_cycle_collector() -> None:
+    with RunningPlane(config()) as plane:
+        plane.route(HOST, free_port())
+        with plane.client() as client:
+            assert client.get(host=HOST).status == 502
+            connection = weakref.ref(plane.only_client())
+
+        wait_until(lambda: connection() is None, "client connection is gone from memory")
 
 
 def test_gauges_tell_what_is_now(authority: Authority) -> None:

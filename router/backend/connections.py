@@ -160,7 +160,9 @@ class Connections:
         try:
             connection = await self._connect(endpoint)
         except BackendFailure as failure:
-            failed(failure)
+            # The traceback leads by this frame to the exchange that is about to hold the failure: a cycle, which
+            # would keep both alive until the next, rare, run of the cycle collector.
+            failed(failure.with_traceback(None))
             return
         self._open.add(connection)
         done(connection)
