@@ -49,7 +49,9 @@ class InternalIdentities(Struct, frozen=True, kw_only=True):
     ttl: Duration = 120.0
     """An identity its agent has not repeated for so long is gone."""
     quarantine: Duration = 180.0
-    """After its identity is gone, an address is not believed to be an instance of the old app for so long."""
+    """After its identity is gone, no container older than that one is believed to have an address for so long."""
+    keep: Duration = 600.0
+    """While NATS is away identities hold, but not for longer than this beyond their ``ttl``; then they are gone."""
     excluded: list[str] = []
     """Addresses and networks that are never identities: gateways, NAT addresses, hosts."""
 
