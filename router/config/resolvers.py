@@ -4,8 +4,10 @@ Owns the form ``address`` or ``address:port``; does not own asking it.
 """
 
 import ipaddress
+import re
 
 PORT = 53
+_BRACKETED = re.compile(r"\[([^]]*)\](?::(.+))?")
 
 
 def parse_resolver(text: str) -> tuple[str, int]:
@@ -14,10 +16,8 @@ def parse_resolver(text: str) -> tuple[str, int]:
     Raises `ValueError` for anything else; names are refused, for nobody could resolve them.
     """
     address, port = text, str(PORT)
-    if text.startswith("["):
-        address, _, rest = text[1:].partition("]")
-        if rest:
-            port = rest.removeprefix(":") if rest.startswith(":") else ""
+    if bracketed := _BRACKETED.fullmatch(text):
+        address, port = bracketed[1], bracketed[2] or port
     elif text.count(":") == 1:
         address, _, port = text.partition(":")
     try:

@@ -9,6 +9,7 @@ import re
 
 from router.config.findings import Findings
 from router.config.internal import Internal
+from router.config.resolvers import parse_resolver
 from router.config.schema import Config
 
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
@@ -32,6 +33,7 @@ def check_internal(config: Config, findings: Findings) -> None:
     _proxy(internal, findings)
     _policy_api(internal, findings)
     _discovery(internal, findings)
+    _dns(internal, findings)
 
 
 def _domains(internal: Internal, findings: Findings) -> None:
@@ -146,3 +148,15 @@ def _discovery(internal: Internal, findings: Findings) -> None:
     if api.port and not (api.cert_chain and api.private_key and api.ca_certs):
         text = "the discovery API needs cert_chain, private_key and ca_certs"
         findings.error("internal.discovery_api.port", text)
+
+
+def _dns(internal: Internal, findings: Findings) -> None:
+    for index, resolver in enumerate(internal.dns.resolvers):
+        try:
+            parse_resolver(resolver)
+        except ValueError as error:
+            findings.error(f"internal.dns.resolvers[{index}]", str(error))
+    for index, address in enumerate(internal.addresses):
+        if address in ("0.0.0.0", "::") and internal.dns.port:
+            text = "containers are told this address by DNS, so it must be one of this machine's own"
+            findings.error(f"internal.addresses[{index}]", text)

@@ -52,6 +52,8 @@ def test_section_without_domains_is_off_and_not_checked(tmp_path: Path) -> None:
         ("  discovery: {staleness_threshold: 60s}", "internal.discovery.staleness_threshold", "longer than"),
         ("  discovery_api: {port: 8054}", "internal.discovery_api.port", "needs cert_chain"),
         ("  identities: {excluded: [10.0.0.1/8]}", "internal.identities.excluded[0]", "not a network"),
+        ("  dns: {resolvers: [10.0.0.1, dns.example.com]}", "internal.dns.resolvers[1]", "not an IP address"),
+        ("  dns: {resolvers: ['10.0.0.1:0']}", "internal.dns.resolvers[0]", "not a port number"),
     ],
 )
 def test_mistake_is_told_with_its_key(tmp_path: Path, addition: str, key: str, part: str) -> None:
@@ -81,3 +83,8 @@ internal:
 def test_addresses_and_networks_are_needed(tmp_path: Path) -> None:
     found = problems(tmp_path, "internal: {domains: [{name: a.b}]}")
     assert set(found) == {"internal.container_networks", "internal.addresses"}
+
+
+def test_address_that_no_container_can_dial_is_refused(tmp_path: Path) -> None:
+    found = problems(tmp_path, GOOD.replace("10.255.0.2", "0.0.0.0"))
+    assert "one of this machine's own" in found["internal.addresses[0]"]
