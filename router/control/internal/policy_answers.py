@@ -27,9 +27,6 @@ SECURITY_HEADERS = {
 TRANSPORT_SECURITY = "max-age=31536000"
 """A year; only said over TLS (RFC 6797 §7.2)."""
 
-SUBJECT = "subject"
-"""Key of a request: who made it, once that is known."""
-
 
 def text(body: str | bytes, status: int = 200) -> web.Response:
     """Return an answer; JSON too is said to be plain text, as by the policy server."""
@@ -54,7 +51,8 @@ class Denials:
         self._clock = clock
         self._limit = LogLimit()
 
-    def note(self, request: web.Request, status: int, reason: str) -> None:
+    def note(self, request: web.Request, subject: str, status: int, reason: str) -> None:
+        """Write a line; ``subject`` is empty if nobody knows who it was."""
         if self._limit.admit(self._clock()):
             self._logger.warn(
                 "policy-request-denied",
@@ -62,13 +60,13 @@ class Denials:
                 reason=reason,
                 method=request.method,
                 path=request.path,
-                subject=request.get(SUBJECT, ""),
+                subject=subject,
                 client=request.remote or "",
                 suppressed=self._limit.take_suppressed(),
             )
 
 
-def errors(denials: Denials, logger: Logger) -> Middleware:
+def errors(logger: Logger) -> Middleware:
     """Return the middleware that makes an answer of every exception."""
 
     @web.middleware
@@ -76,8 +74,6 @@ def errors(denials: Denials, logger: Logger) -> Middleware:
         try:
             return await handler(request)
         except (Refusal, AuthenticationError) as refusal:
-            if refusal.status in (401, 403):
-                denials.note(request, refusal.status, str(refusal))
             return error(refusal.status, str(refusal))
         except web.HTTPMethodNotAllowed as refusal:
             answer = text("Method Not Allowed\n", 405)
@@ -110,24 +106,29 @@ def finish_headers(allowed_origins: list[str]) -> Callable[[web.Request, web.Str
 
 
 def _allow_origin(request: web.Request, answer: web.StreamResponse, allowed: list[str]) -> None:
-    origin = request.headers.get(hdrs.ORIGIN)
-    if "*" in allowed:
-        answer.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = "*"
-    elif allowed:
+    if allowed and "*" not in allowed:
         # Caches must not give one origin what was meant for another (Fetch, CORS protocol and HTTP caches).
         answer.headers[hdrs.VARY] = hdrs.ORIGIN
-        if origin in allowed:
-            answer.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-    if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN in answer.headers:
-        answer.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "authorization"
+    origin = _allowed_origin(request, allowed)
+    if origin is not None:
+        answer.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
 
 
-def preflight(methods: str) -> Handler:
+def _allowed_origin(request: web.Request, allowed: list[str]) -> str | None:
+    origin = request.headers.get(hdrs.ORIGIN)
+    if "*" in allowed:
+        return "*"
+    return origin if origin in allowed else None
+
+
+def preflight(methods: str, allowed_origins: list[str]) -> Handler:
     """Return the handler of OPTIONS on a path that knows these methods."""
 
-    async def handler(_: web.Request) -> web.StreamResponse:
+    async def handler(request: web.Request) -> web.StreamResponse:
         answer = text("")
-        answer.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = methods
+        if _allowed_origin(request, allowed_origins) is not None:
+            answer.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = methods
+            answer.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = "authorization"
         return answer
 
     return handler

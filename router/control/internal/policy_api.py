@@ -124,7 +124,7 @@ class PolicyApi:
             config.internal_private_key,
             client_ca=config.internal_ca_certs,
         )
-        api = InternalApi(self._store, self._hub.table, self._logger, self._clock)
+        api = InternalApi(self._store, self._hub.table, self._logger)
         return await self._open(
             api.application(), config.internal_port, "internal.policy_api.internal_port", context
         )

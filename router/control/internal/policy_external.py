@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from router.config import internal
 from router.control.internal import policy_answers as answers
 from router.control.internal import policy_mapper as mapper
-from router.control.internal.policy_auth import Authenticator, Caller
+from router.control.internal.policy_auth import AuthenticationError, Authenticator, Caller
 from router.control.internal.policy_checks import (
     ADMIN_SCOPES,
     WRITE_SCOPES,
@@ -89,41 +89,54 @@ class ExternalApi:
         self._authenticator = authenticator
         self._logger = logger
         self._clock = clock
+        self._denials = answers.Denials(logger, clock)
         self._started = clock()
         self._change = asyncio.Lock()
         """Held from the quota's check to the end of the change, so that two requests cannot both fit in."""
 
     def application(self) -> web.Application:
         """Return what serves the API."""
-        denials = answers.Denials(self._logger, self._clock)
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[answers.errors(denials, self._logger)])
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[answers.errors(self._logger)])
         app.on_response_prepare.append(answers.finish_headers(self._config.allowed_cors_domains))
         writers = () if self._config.enable_space_developer_self_service else WRITE_SCOPES
-        for path in ("/", "/networking"):
-            _route(app, path, GET=self._uptime)
-        _route(app, "/health", GET=self._health)
-        _route(
-            app,
-            f"{BASE}/policies",
-            GET=self._guarded(self._list, writers),
-            POST=self._guarded(self._create, writers),
-        )
-        _route(app, f"{BASE}/policies/delete", POST=self._guarded(self._delete, writers))
-        _route(app, f"{BASE}/policies/cleanup", POST=self._guarded(self._clean_up, ADMIN_SCOPES))
-        _route(app, f"{BASE}/tags", GET=self._guarded(self._tags, ADMIN_SCOPES))
-        _route(app, f"{BASE}/whoami", GET=self._guarded(self._whoami, ADMIN_SCOPES))
+        routes: dict[str, dict[str, answers.Handler]] = {
+            "/": {"GET": self._uptime},
+            "/networking": {"GET": self._uptime},
+            "/health": {"GET": self._health},
+            f"{BASE}/policies": {
+                "GET": self._guarded(self._list, writers),
+                "POST": self._guarded(self._create, writers),
+            },
+            f"{BASE}/policies/delete": {"POST": self._guarded(self._delete, writers)},
+            f"{BASE}/policies/cleanup": {"POST": self._guarded(self._clean_up, ADMIN_SCOPES)},
+            f"{BASE}/tags": {"GET": self._guarded(self._tags, ADMIN_SCOPES)},
+            f"{BASE}/whoami": {"GET": self._guarded(self._whoami, ADMIN_SCOPES)},
+        }
+        for path, handlers in routes.items():
+            for method, handler in handlers.items():
+                app.router.add_route(method, path, handler)
+            if "GET" in handlers:
+                app.router.add_route("HEAD", path, handlers["GET"])
+            preflight = answers.preflight(",".join(handlers), self._config.allowed_cors_domains)
+            app.router.add_route("OPTIONS", path, preflight)
         return app
 
     def _guarded(self, operation: Operation, scopes: Sequence[str]) -> answers.Handler:
         """Put before an operation the checks that all have; no scopes let every known caller in."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
-            version = version_of(request)
-            caller = self._authenticator.caller(request.headers)
-            request[answers.SUBJECT] = caller.subject
-            if scopes:
-                check_scopes(caller, scopes)
-            return await operation(Call(request, version, caller))
+            subject = ""
+            try:
+                version = version_of(request)
+                caller = self._authenticator.caller(request.headers)
+                subject = caller.subject
+                if scopes:
+                    check_scopes(caller, scopes)
+                return await operation(Call(request, version, caller))
+            except (AuthenticationError, Refusal) as refusal:
+                if refusal.status in (401, 403):
+                    self._denials.note(request, subject, refusal.status, str(refusal))
+                raise
 
         return handler
 
@@ -225,14 +238,6 @@ class ExternalApi:
             count=len(policies),
             policies=mapper.summary(policies, AUDITED),
         )
-
-
-def _route(app: web.Application, path: str, **handlers: answers.Handler) -> None:
-    for method, handler in handlers.items():
-        app.router.add_route(method, path, handler)
-        if method == "GET":
-            app.router.add_route("HEAD", path, handler)
-    app.router.add_route("OPTIONS", path, answers.preflight(",".join(handlers)))
 
 
 async def read_body(request: web.Request, unreadable: str) -> bytes:

@@ -6,9 +6,6 @@ cannot be relied on it answers with an error, which makes agents keep the rules 
 Paths and bodies are those of Cloud Foundry's policy server. Any version in the path gets the shape of ``v1``.
 """
 
-import time
-from collections.abc import Callable
-
 import msgspec
 from aiohttp import web
 from msgspec import Struct
@@ -36,25 +33,16 @@ class InternalApi:
         store: where policies are kept.
         table: says whether the policies can be relied on.
         logger: hears of what goes wrong.
-        clock: monotonic, seconds.
     """
 
-    def __init__(
-        self,
-        store: PolicyStore,
-        table: InternalTable,
-        logger: Logger,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, store: PolicyStore, table: InternalTable, logger: Logger) -> None:
         self._store = store
         self._table = table
         self._logger = logger
-        self._clock = clock
 
     def application(self) -> web.Application:
         """Return what serves the API."""
-        denials = answers.Denials(self._logger, self._clock)
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[answers.errors(denials, self._logger)])
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[answers.errors(self._logger)])
         app.on_response_prepare.append(answers.finish_headers([]))
         app.router.add_get(f"{BASE}/policies", self._policies)
         app.router.add_get(f"{BASE}/policies_last_updated", self._last_updated)
