@@ -87,6 +87,7 @@ TESTED_ELSEWHERE = {
     "config/internal.py": "tests/config/test_schema.py",
     "config/kinds.py": "tests/config/test_build.py",
     "config/sections.py": "tests/config/test_schema.py",
+    "control/internal/policy_store.py": "only a protocol that stores implement",
     "control/run.py": "tests/e2e: every router there is started by it",
     "control/signals.py": "tests/control/test_process.py and tests/e2e/test_drain.py",
     "control/status_tls.py": "tests/control/test_admin.py",

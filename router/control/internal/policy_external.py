@@ -40,6 +40,8 @@ from router.routing.internal_records import Policy
 MAX_BODY_BYTES = 10 * 1024 * 1024
 BODY_S = 30.0
 """A body must have come within this time."""
+STORE_S = 10.0
+"""A store that takes longer has failed: others wait for the same lock. What it did may still take effect."""
 UNREADABLE = (web.HTTPException, web.RequestPayloadError, HttpProcessingError, OSError, TimeoutError)
 """All that reading a body may raise."""
 AUDITED = 100
@@ -225,9 +227,11 @@ class ExternalApi:
         self, change: Callable[[list[Policy]], Awaitable[None]], policies: list[Policy], failed: str
     ) -> None:
         try:
-            await change(policies)
-        except PolicyStoreError as error:
-            self._logger.error("policy-store-failed", reason=failed, error=str(error))
+            async with asyncio.timeout(STORE_S):
+                await change(policies)
+        except (PolicyStoreError, TimeoutError) as error:
+            text = str(error) or f"no answer within {STORE_S:g} s"
+            self._logger.error("policy-store-failed", reason=failed, error=text)
             raise Refusal(500, failed) from error
 
     def _audit(self, event: str, call: Call, policies: list[Policy]) -> None:

@@ -296,6 +296,20 @@ async def test_broken_store_is_told_and_logged(path: str, text: str) -> None:
     assert outcome(answer) == refused(500, text)
 
 
+async def test_store_that_does_not_answer_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_: list[Policy]) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(policy_external, "STORE_S", 0.01)
+    async with signed() as api:
+        with monkeypatch.context() as patch:
+            patch.setattr(api.store, "add", never)
+            answer = await api.ask_as(ADMIN, "POST", ALL, body_of(v1()))
+        assert api.logged("policy-store-failed")[0]["error"] == "no answer within 0.01 s"
+        assert outcome(await api.ask_as(ADMIN, "POST", ALL, body_of(v1()))) == (200, b"{}")
+    assert outcome(answer) == refused(500, "database create failed")
+
+
 @pytest.mark.parametrize("path", [ALL, DELETE, CLEANUP])
 async def test_policies_kept_elsewhere_cannot_be_changed(path: str) -> None:
     async with serving(PolicyApi(jwt_keys=[public_pem(KEY)]), writable=False) as api:
