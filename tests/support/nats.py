@@ -1,8 +1,10 @@
 """A real nats-server for tests, with or without a user and TLS."""
 
+import os
 import signal
 import socket
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from router.certs import Authority, issue
@@ -19,6 +21,8 @@ class NatsServer:
         user: user name and password that it demands.
         tls: the CA to issue its certificate and to verify clients by; without it, no TLS.
         names: what its certificate carries.
+        arguments: further ones of its command line.
+        environment: what its configuration file refers to, beside this process's own environment.
     """
 
     def __init__(
@@ -28,18 +32,32 @@ class NatsServer:
         user: tuple[str, str] | None = None,
         tls: Authority | None = None,
         names: tuple[str, ...] = ("localhost", "127.0.0.1"),
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.user = user
         """May be changed between a `kill` and a `start`."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._arguments = list(arguments)
+        self._environment = {**os.environ, **(environment or {})}
         self._tls = [] if tls is None else _tls_options(directory, tls, names)
 
     def start(self) -> None:
         """Start, and wait until it greets."""
         user = [] if self.user is None else ["--user", self.user[0], "--pass", self.user[1]]
         self._process = subprocess.Popen(
-            [str(EXECUTABLE), "--addr", "127.0.0.1", "--port", str(self.port), *user, *self._tls],
+            [
+                str(EXECUTABLE),
+                "--addr",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                *user,
+                *self._tls,
+                *self._arguments,
+            ],
+            env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
