@@ -1,0 +1,163 @@
+"""docs/examples/nats-permissions.conf in a real nats-server: who may say what, and whether that is enough."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import KeyValueConfig
+
+from tests.support.eventually import eventually
+from tests.support.nats import NatsServer
+
+SAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "nats-permissions.conf"
+USERS = ("router", "agent", "emitter", "registrar", "app")
+REGISTRATIONS = ("router.register", "router.unregister", "router.greet")
+NAMES = ("service-discovery.register", "service-discovery.unregister", "service-discovery.greet")
+IDENTITIES = tuple(f"router.identities.{verb}" for verb in ("put", "drop", "snapshot", "greet"))
+STARTS = ("router.start", "router.identities.start", "service-discovery.start")
+POLICIES = ("$KV.network-policies.x",)
+MAY_PUBLISH = {
+    "router": {*STARTS, *POLICIES},
+    "agent": {*IDENTITIES},
+    "emitter": {*REGISTRATIONS, *NAMES},
+    "registrar": {*REGISTRATIONS},
+    "app": set[str](),
+}
+SUBJECTS = (*REGISTRATIONS, *NAMES, *IDENTITIES, *STARTS, *POLICIES)
+ROUTER_HEARS = ("router.*", "router.identities.*", "service-discovery.*")
+
+
+class User:
+    """A client of the server, and what the server refused it."""
+
+    def __init__(self, client: Client, refusals: list[str]) -> None:
+        self.client = client
+        self.refusals = refusals
+
+    async def publish(self, *subjects: str) -> set[str]:
+        """Publish on each, and return those that the server did not refuse."""
+        # Refusals come in order; the last one, which is certain, tells that the others are there.
+        for subject in (*subjects, "nobody.may"):
+            await self.client.publish(subject, b"{}")
+        await eventually(lambda: self._refused("nobody.may"), "the last refusal")
+        return {subject for subject in subjects if not self._refused(subject)}
+
+    def _refused(self, subject: str) -> bool:
+        # The client passes the server's words on in lower case.
+        return any(f'publish to "{subject.lower()}"' in refusal.lower() for refusal in self.refusals)
+
+
+Login = Callable[[str], Awaitable[User]]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    arguments = ["--config", str(SAMPLE), "--jetstream", "--store_dir", str(tmp_path)]
+    passwords = {f"{user.upper()}_PASSWORD": f"secret-of-{user}" for user in USERS}
+    server = NatsServer(tmp_path, arguments=arguments, environment=passwords)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def login(server: NatsServer) -> AsyncIterator[Login]:
+    async with AsyncExitStack() as stack:
+
+        async def connect(user: str) -> User:
+            refusals: list[str] = []
+
+            async def refused(error: Exception) -> None:
+                refusals.append(str(error))
+
+            client = await nats.connect(
+                f"nats://127.0.0.1:{server.port}",
+                user=user,
+                password=f"secret-of-{user}",
+                error_cb=refused,
+                allow_reconnect=False,
+            )
+            stack.push_async_callback(client.close)
+            return User(client, refusals)
+
+        yield connect
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_users_publish_what_is_theirs_and_nothing_else(user: str, login: Login) -> None:
+    one = await login(user)
+    assert await one.publish(*SUBJECTS) == MAY_PUBLISH[user]
+
+
+async def test_router_hears_emitters_and_agents_and_app_is_not_heard(login: Login) -> None:
+    heard: list[str] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message.subject)
+
+    router = await login("router")
+    for subject in ROUTER_HEARS:
+        await router.client.subscribe(subject, cb=hear)
+    await router.client.flush()
+    for user, subject in (
+        ("app", "router.identities.put"),
+        ("app", "service-discovery.register"),
+        ("agent", "router.identities.put"),
+        ("emitter", "service-discovery.register"),
+    ):
+        await (await login(user)).publish(subject)
+
+    await eventually(lambda: len(heard) >= 2, "messages of agent and emitter")
+    assert sorted(heard) == ["router.identities.put", "service-discovery.register"]
+    assert router.refusals == []
+
+
+@pytest.mark.parametrize("subject", [*ROUTER_HEARS, ">", "_INBOX.>", "$KV.network-policies.>"])
+async def test_app_may_not_listen(subject: str, login: Login) -> None:
+    app = await login("app")
+    await app.client.subscribe(subject)
+    await app.client.flush()
+    await eventually(lambda: app.refusals, f"a refusal of {subject}")
+
+
+async def test_router_may_answer_greetings_on_any_subject_they_name(login: Login) -> None:
+    router, emitter = await login("router"), await login("emitter")
+    answered = asyncio.Event()
+
+    async def answer(message: Msg) -> None:
+        await message.respond(b"{}")
+
+    async def take(_: Msg) -> None:
+        answered.set()
+
+    await router.client.subscribe("service-discovery.*", cb=answer)
+    await router.client.flush()
+    # Cloud Foundry's route-emitter names a bare UUID.
+    await emitter.client.subscribe("7d3c1a2e-5f0b-4c59-9a30-4d0d5a0b3c11", cb=take)
+    await emitter.client.publish("service-discovery.greet", b"", reply="7d3c1a2e-5f0b-4c59-9a30-4d0d5a0b3c11")
+
+    await asyncio.wait_for(answered.wait(), 20)
+    assert (router.refusals, emitter.refusals) == ([], [])
+
+
+async def test_router_may_keep_policies_and_nobody_else_may_read_them(login: Login) -> None:
+    router = await login("router")
+    bucket = await router.client.jetstream().create_key_value(KeyValueConfig(bucket="network-policies", history=1))
+    watcher = await bucket.watchall()
+    await bucket.put("source.a", b"one")
+    await bucket.put("source.a", b"two")
+    await bucket.delete("source.b")
+    assert (await bucket.get("source.a")).value == b"two"
+    assert (await (await router.client.jetstream().key_value("network-policies")).status()).values == 2
+    seen = [await watcher.updates(timeout=20) for _ in range(3)]
+    await watcher.stop()
+
+    assert [entry and entry.key for entry in seen] == [None, "source.a", "source.a"]
+    assert router.refusals == []
+    agent = await login("agent")
+    assert await agent.publish("$JS.API.STREAM.MSG.GET.KV_network-policies") == set()
