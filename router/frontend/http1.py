@@ -40,8 +40,8 @@ _PIPELINED_BYTES = 65536
 _DRAINED_BODY_BYTES = 256 * 1024
 """A body nobody wants is read to its end if no more than this is missing; otherwise the connection closes."""
 _LINGER_S = 2.0
-_FIRST_REQUEST_S = 1.0
-"""In a drain, a connection that has had no request yet is given this long: its first may be on its way."""
+_LAST_REQUEST_S = 1.0
+"""In a drain, an idle connection is given this long: a request may be on its way already."""
 _DRAIN_S = 10.0
 """A body nobody wants has this long to end."""
 _FLUSH_S = 30.0
@@ -184,13 +184,10 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._check_flush()
 
     def drain(self) -> None:
-        """Take no further request: close now if idle, else with the response at hand or to come first."""
+        """Close with the response at hand; if idle, after one more request or as soon as none comes."""
         self._draining = True
         if self._phase == _HEAD and not self._buffer and self._partial is None:
-            if self._head is None:
-                self._await_head(monotonic())
-            else:
-                self._close()
+            self._await_head(monotonic())
 
     def is_tunnel(self) -> bool:
         return self._phase == _TUNNEL
@@ -202,7 +199,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _await_head(self, now: float) -> None:
         self._phase = _HEAD
-        idle_s = _FIRST_REQUEST_S if self._draining else self._options.idle_s
+        idle_s = _LAST_REQUEST_S if self._draining else self._options.idle_s
         self.deadline = now + idle_s if idle_s else 0.0
 
     def _serve(self) -> None:

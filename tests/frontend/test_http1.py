@@ -277,7 +277,6 @@ def test_drain_closes_idle_clients_and_busy_ones_after_their_answer(plane: Runni
 
     with RecordingBackend(script) as backend, plane.client() as busy, plane.client() as idle:
         plane.route(HOST, backend)
-        idle.get(host="unknown.test")
         busy.send(GET + GET)
         wait_until(lambda: backend.requests and len(plane.clients) == 2, "request at the backend")
         plane.call(plane.plane.drain)
@@ -292,11 +291,14 @@ def test_drain_closes_idle_clients_and_busy_ones_after_their_answer(plane: Runni
             plane.client()
 
 
-def test_first_request_of_a_connection_made_just_before_a_drain_is_served(
-    plane: RunningPlane, backend: RecordingBackend, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_request_that_crosses_with_a_drain_is_served(
+    plane: RunningPlane, backend: RecordingBackend, monkeypatch: pytest.MonkeyPatch, earlier: int
 ) -> None:
-    monkeypatch.setattr(http1, "_FIRST_REQUEST_S", 30.0)
+    monkeypatch.setattr(http1, "_LAST_REQUEST_S", 30.0)
     with plane.client() as client:
+        for _ in range(earlier):
+            client.get(host=HOST)
         plane.only_client()
         plane.call(plane.plane.drain)
 
@@ -305,10 +307,8 @@ def test_first_request_of_a_connection_made_just_before_a_drain_is_served(
     wait_until(plane.plane.is_drained, "drain is over")
 
 
-def test_drain_does_not_wait_long_for_a_first_request(
-    plane: RunningPlane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http1, "_FIRST_REQUEST_S", 0.05)
+def test_drain_does_not_wait_long_for_a_request(plane: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http1, "_LAST_REQUEST_S", 0.05)
     with plane.client() as client:
         plane.only_client()
         plane.call(plane.plane.drain)
