@@ -314,6 +314,8 @@ class IdentityTable:
         others.remove(claim)
         if not others:
             del self._claims[ip]
+        if not agent.claims:
+            self._look_at = now
         self._settle(ip, reason, now)
 
     def _settle(self, ip: str, reason: str, now: float) -> None:
