@@ -1,10 +1,12 @@
 """The component log: one JSON object a line on stdout, unbuffered (GOROUTER.md §1.2).
 
 Owns the line's shape and the level filter; does not own the access log. Processes inherit one stdout, so a line
-is written by a single ``os.write``: lines of several processes never mix as long as the pipe takes them whole.
+is written by a single ``os.write``: lines of several processes never mix as long as the pipe takes them whole. One
+law: whoever collects the lines cannot stop the router by not reading them.
 """
 
 import os
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +26,8 @@ LEVELS = {
 }
 """Accepted values of ``logging.level``, any case; those above error only silence what is below them."""
 
+_PATIENCE_MS = 1000
+
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -33,23 +37,45 @@ def rfc3339_nanoseconds(now_ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(seconds))}.{nanoseconds:09d}Z"
 
 
-def write_stdout(line: bytes) -> None:
-    """Write one line whole. A closed stdout is not a reason to stop serving, so its errors end here."""
-    view = memoryview(line)
-    try:
-        while view:
-            view = view[os.write(1, view) :]
-    except OSError:
-        pass
+class Stdout:
+    """Writes lines to stdout, each whole.
+
+    A line that nobody takes within `_PATIENCE_MS` is lost, and so, at once, is every further one until somebody
+    reads again: only the first of a stall holds this process up.
+    """
+
+    def __init__(self) -> None:
+        self._stalled = False
+
+    def __call__(self, line: bytes) -> bool:
+        """Write a line and return whether it was taken. A closed stdout is no reason to stop serving, so its
+        errors end here."""
+        stdout = select.poll()
+        stdout.register(1, select.POLLOUT)
+        self._stalled = not stdout.poll(0 if self._stalled else _PATIENCE_MS)
+        if self._stalled:
+            return False
+        view = memoryview(line)
+        try:
+            while view:
+                view = view[os.write(1, view) :]
+        except OSError:
+            pass
+        return True
 
 
 class Threshold:
-    """The least severe level that is written; one object for all loggers of a process, so that it can change."""
+    """The least severe level that is written; one object for all loggers of a process, so that it can change.
 
-    __slots__ = ("level",)
+    Attributes:
+        lost: lines that the sink did not take since it last took one.
+    """
+
+    __slots__ = ("level", "lost")
 
     def __init__(self, level: int) -> None:
         self.level = level
+        self.lost = 0
 
 
 class Logger:
@@ -59,6 +85,7 @@ class Logger:
         source: ``gorouter.stdout`` by default, or the value of ``logging.syslog``; `child` appends to it.
         level: lines below are dropped before anything is formatted.
         rfc3339: timestamps as text; otherwise float seconds since the epoch.
+        sink: takes each line; returns False if it lost it. How many were lost is told when it takes one again.
     """
 
     def __init__(
@@ -67,12 +94,12 @@ class Logger:
         level: int | Threshold = INFO,
         *,
         rfc3339: bool = True,
-        sink: Callable[[bytes], None] = write_stdout,
+        sink: Callable[[bytes], bool | None] | None = None,
     ) -> None:
         self.source = source
         self._threshold = level if isinstance(level, Threshold) else Threshold(level)
         self._rfc3339 = rfc3339
-        self._sink = sink
+        self._sink = sink or Stdout()
 
     @property
     def level(self) -> int:
@@ -116,7 +143,11 @@ class Logger:
         except (TypeError, ValueError, UnicodeEncodeError):
             line["data"] = {name: repr(value) for name, value in data.items()}
             text = _encode(line)
-        self._sink(text + b"\n")
+        if self._sink(text + b"\n") is False:
+            self._threshold.lost += 1
+        elif self._threshold.lost:
+            lost, self._threshold.lost = self._threshold.lost, 0
+            self._write(WARN, "log-lines-lost", {"lines": lost})
 
 
 def fatal(logger: Logger, message: str, **data: Any) -> None:

@@ -124,3 +124,32 @@ def test_lines_go_to_stdout_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
 
     assert json.loads(done.stdout)["message"] == "first"
+
+
+SHOUT = """
+import sys
+from router.log import Logger
+logger = Logger()
+for number in range(2000):
+    logger.info("m" * 100)
+sys.stderr.write("done\\n")
+sys.stdin.readline()
+logger.info("last")
+"""
+
+
+def test_lines_nobody_reads_are_lost_without_holding_the_process_up_and_counted() -> None:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", SHOUT], stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.read(5) == b"done\n"
+        # Somebody reads again.
+        first = process.stdout.read(32768)
+        rest, _ = process.communicate(b"go on\n", timeout=20)
+    taken = [json.loads(line) for line in (first + rest).splitlines()]
+
+    assert [line["message"] for line in taken[-2:]] == ["last", "log-lines-lost"]
+    assert len(taken) - 2 + taken[-1]["data"]["lines"] == 2000
