@@ -215,7 +215,8 @@ class Proxy:
         endpoint.in_flight += 1
         exchange.counted = True
         timeout_s = self.options.endpoint_timeout_s
-        if timeout_s and not exchange.upgrade:
+        if timeout_s:
+            # Gorouter: a WebSocket request may wait for its 101 for ever. Here only the tunnel has no end.
             exchange.deadline = now + timeout_s
         connection = self.connections.checkout(endpoint, exchange.repeatable)
         if connection is not None:

@@ -176,6 +176,14 @@ def test_websocket_has_no_endpoint_timeout(hasty: Live, client: RawClient, make_
     assert client.read_exactly(4) == b"late"
 
 
+def test_upgrade_that_nobody_answers_is_timed_out(
+    hasty: Live, client: RawClient, make_backend: MakeBackend
+) -> None:
+    host = hasty.route(make_backend(hang))
+
+    check_deadline_exceeded(client.get(host=host, headers="Connection: Upgrade\r\nUpgrade: websocket\r\n"))
+
+
 def test_time_outs_of_one_exchange_leave_others_alone(
     hasty: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
