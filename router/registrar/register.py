@@ -135,7 +135,7 @@ class Telling(Observer):
         self._tell(f"NATS connection lost ({reason}); the router keeps the route for a while, reconnecting")
 
     def router_heard(self, router: RouterStart, interval_s: float) -> None:
-        self._tell(f"router {router.id} at {', '.join(router.hosts)} listens; announcing every {interval_s:g} s")
+        self._tell(f"router {router.id} at {', '.join(router.hosts)} listens; announcing every {interval_s:.3g} s")
 
     def no_router_answered(self) -> None:
         self._tell("no router has answered yet; one that starts later will hear of this route at once")
