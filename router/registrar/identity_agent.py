@@ -92,7 +92,8 @@ class IdentityAgent:
         observer: is told what happens.
         connect_timeout_s: how long entering may try.
         rng: spreads answers to routers that start.
-        wall_clock_ms: where sequences start, so that they go on growing when the agent is started again.
+        wall_clock_us: where sequences start, so that they go on growing when the agent is started again: no agent
+            sends more than a message a microsecond.
 
     Raises:
         ValueError: a server URL or the agent's id is malformed.
@@ -108,7 +109,7 @@ class IdentityAgent:
         observer: AgentObserver | None = None,
         connect_timeout_s: float = 10.0,
         rng: random.Random | None = None,
-        wall_clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        wall_clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         problems = [problem for server in servers for problem in server_problems(server)]
         problems += [] if servers else ["no NATS server given"]
@@ -121,7 +122,7 @@ class IdentityAgent:
         self._rng = rng or random.Random()
         self._interval_s = max(ttl_s / REPEATS_PER_TTL, SHORTEST_INTERVAL_S)
         self._workloads: dict[str, Workload] = {}
-        self._sequence = min(wall_clock_ms(), MAX_SEQUENCE // 2)
+        self._sequence = min(wall_clock_us(), MAX_SEQUENCE // 2)
         self._in_order = asyncio.Lock()
         self._wake = asyncio.Event()
         self._due = 0.0
