@@ -33,6 +33,7 @@ def check_internal(config: Config, findings: Findings) -> None:
     _proxy(internal, findings)
     _policy_api(internal, findings)
     _discovery(internal, findings)
+    _identities(internal, findings)
     _dns(internal, findings)
 
 
@@ -160,3 +161,12 @@ def _dns(internal: Internal, findings: Findings) -> None:
         if address in ("0.0.0.0", "::") and internal.dns.port:
             text = "containers are told this address by DNS, so it must be one of this machine's own"
             findings.error(f"internal.addresses[{index}]", text)
+
+
+def _identities(internal: Internal, findings: Findings) -> None:
+    identities = internal.identities
+    if not 3 <= identities.ttl <= 86400:
+        findings.error("internal.identities.ttl", "must be from 3s to 24h: agents repeat three times within it")
+    if not identities.nats and not identities.file:
+        text = "without agents on NATS a file is needed, or no container is ever known"
+        findings.error("internal.identities.file", text, "internal.identities.nats")
