@@ -11,6 +11,16 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import KeyValueConfig
 
+from router.config.internal import Internal
+from router.config.sections import NatsHost
+from router.control.internal.hub import InternalHub
+from router.control.internal.identity_feed import IdentityFeed
+from router.control.nats_link import LinkOptions, dial
+from router.log import Logger
+from router.registrar.announcer import Announcer, Observer
+from router.registrar.identity_agent import AgentObserver, IdentityAgent
+from router.wire.announcement import RouterStart, encode_start
+from router.wire.identities import Workload
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
 
@@ -50,6 +60,16 @@ class User:
     def _refused(self, subject: str) -> bool:
         # The client passes the server's words on in lower case.
         return any(f'publish to "{subject.lower()}"' in refusal.lower() for refusal in self.refusals)
+
+
+class Heard(Observer, AgentObserver):
+    """Counts what routers say, to announcers and agents."""
+
+    def __init__(self) -> None:
+        self.routers = 0
+
+    def router_heard(self, *_: object) -> None:
+        self.routers += 1
 
 
 Login = Callable[[str], Awaitable[User]]
@@ -161,3 +181,43 @@ async def test_router_may_keep_policies_and_nobody_else_may_read_them(login: Log
     assert router.refusals == []
     agent = await login("agent")
     assert await agent.publish("$JS.API.STREAM.MSG.GET.KV_network-policies") == set()
+
+
+async def test_identity_agent_and_feed_have_all_they_need(server: NatsServer) -> None:
+    errors: list[Exception] = []
+    options = LinkOptions(user="router", password="secret-of-router")
+    link = await dial(NatsHost(hostname="127.0.0.1", port=server.port), options, errors.append)
+    hub = InternalHub(lambda: None)
+    lines: list[bytes] = []
+    feed = IdentityFeed(
+        Internal(container_networks=["10.255.0.0/16"]), hub.put, Logger("router", sink=lines.append)
+    )
+    heard = Heard()
+    try:
+        await feed.begin(link)
+        await link.client.flush()
+        url = f"nats://agent:secret-of-agent@127.0.0.1:{server.port}"
+        async with IdentityAgent([url], agent_id="cell-1", observer=heard) as agent:
+            await agent.put(Workload(ip="10.255.1.2", app="a"))
+            await eventually(lambda: "10.255.1.2" in hub.table.identities, "the identity")
+            await eventually(lambda: heard.routers, "the router's answer")
+    finally:
+        await link.close()
+    assert errors == []
+
+
+@pytest.mark.parametrize("user", ["emitter", "registrar"])
+async def test_announcer_has_all_it_needs(user: str, login: Login, server: NatsServer) -> None:
+    router = await login("router")
+    heard = Heard()
+
+    async def answer(message: Msg) -> None:
+        if message.subject == "router.greet":
+            start = RouterStart(id="0-x", hosts=[], minimum_register_interval_s=20, prune_threshold_s=120)
+            await message.respond(encode_start(start))
+
+    await router.client.subscribe("router.*", cb=answer)
+    await router.client.flush()
+    async with Announcer([f"nats://{user}:secret-of-{user}@127.0.0.1:{server.port}"], observer=heard):
+        await eventually(lambda: heard.routers, "the router's answer")
+    assert router.refusals == []
