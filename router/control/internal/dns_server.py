@@ -52,7 +52,7 @@ class DnsServer:
         self._answers = Answers(config, table, self.counters, self._logger, clock=clock)
         self._forwarder = Forwarder([parse_resolver(text) for text in config.dns.resolvers])
         self._connections = Connections(self, self.counters, clock)
-        self._datagrams: list[asyncio.DatagramTransport] = []
+        self._datagrams: list[_Datagrams] = []
         self._servers: list[asyncio.Server] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -74,22 +74,23 @@ class DnsServer:
         """Stop listening, end what is open; again is harmless."""
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for transport in self._datagrams:
-            transport.close()
+        for datagrams in self._datagrams:
+            datagrams.close()
         for server in self._servers:
             server.close()
         self._connections.close()
         for task in self._asking:
             task.cancel()
-        if self._asking:
-            await asyncio.wait(self._asking)
+        ending = [*self._asking, *(datagrams.closed for datagrams in self._datagrams)]
+        if ending:
+            await asyncio.wait(ending)
 
     async def _listen(self, address: str) -> None:
         loop = asyncio.get_running_loop()
         try:
             bound = _bound_datagram_socket(address, self._port)
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self, address), sock=bound)
-            self._datagrams.append(transport)
+            _, datagrams = await loop.create_datagram_endpoint(lambda: _Datagrams(self, address), sock=bound)
+            self._datagrams.append(datagrams)
             server = await loop.create_server(lambda: Connection(self._connections, address), address, self._port)
             self._servers.append(server)
         except OSError as error:
@@ -140,12 +141,19 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server = server
         self._local = local
         self._transport: asyncio.DatagramTransport | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self.closed.set_result(None)
+
+    def close(self) -> None:
+        """Close without sending what is still to be sent; `closed` is done when the port is free."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def datagram_received(self, packet: bytes, peer: tuple[str, int]) -> None:
         def respond(answer: bytes) -> None:

@@ -31,7 +31,8 @@ class RateLimit:
         if not self._interval:
             return True
         full_at = max(self._full_at.pop(source, now), now)
-        admitted = full_at + self._interval <= now + 1.0
+        # The last of a burst must not fall to the rounding of the sum of all before it.
+        admitted = full_at + self._interval * 0.999 <= now + 1.0
         self._full_at[source] = full_at + self._interval if admitted else full_at
         self._forget(now)
         return admitted
