@@ -4,6 +4,7 @@ Imports are inside the commands, so that ``router worker`` never loads NATS, YAM
 starts quickly.
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import click
 from router import __version__
 
 CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
+_ANSWERED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that mean something to a running router."""
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,6 +36,9 @@ def cli(context: click.Context, config_file: Path | None) -> None:
 
 
 def run_router(config_file: Path | None) -> None:
+    # By default they would end the process, even the one that rotates logs: what comes while the rest is imported
+    # waits until `control.signals` is there to answer.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ANSWERED)
     from router.control.run import run
 
     sys.exit(run(config_file))

@@ -35,6 +35,8 @@ class Signals:
             self._loop.add_signal_handler(number, handler)
         # Not through the loop: it is asked for most when the loop hangs.
         signal.signal(signal.SIGQUIT, self._quit)
+        # The command line holds them back until here.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handlers)
         return self
 
     def __exit__(self, *_: object) -> None:

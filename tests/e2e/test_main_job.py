@@ -2,15 +2,22 @@
 
 import base64
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from router.certs import issue, make_ca
 from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
 from tests.support.announce import Announcer, status_of
 from tests.support.certificates import client_context
+from tests.support.nats import NatsServer
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
 from tests.support.recorder import named
@@ -91,6 +98,25 @@ def test_start_is_told_in_order(start_router: StartRouter) -> None:
     assert not any("unparsable" in line for line in router.log)
     assert router.stop() == 0
     assert router.messages()[-1] == "gorouter.stopped"
+
+
+def test_signals_that_come_before_the_configuration_is_read_are_answered_afterwards(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    config = tmp_path / "router.yml"
+    os.mkfifo(config)
+    router = RunningRouter(tmp_path / "unused", nats_server.port)
+    command = [sys.executable, "-m", "router", "run", "-c", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        # Opening waits until the router reads.
+        with config.open("w") as file:
+            process.send_signal(signal.SIGUSR2)
+            process.send_signal(signal.SIGTERM)
+            yaml.safe_dump(router.config, file)
+        lines, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert json.loads(lines.splitlines()[-1])["message"] == "gorouter.stopped"
 
 
 def test_started_means_ready(start_router: StartRouter) -> None:
