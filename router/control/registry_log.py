@@ -4,10 +4,14 @@ Owns message and field names of the log lines, which are Gorouter's because oper
 does not own what the events mean.
 """
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from router.config.schema import Config
+from router.control.log_limit import LogLimit
 from router.log import DEBUG, Logger
+from router.routing.names import normal_name
 from router.routing.observer import RegistryObserver
 from router.routing.registrations import Membership, RegistryRules
 from router.routing.registry import Registry
@@ -29,14 +33,22 @@ def registry_rules(config: Config) -> RegistryRules:
         empty_pool_timeout_s=config.empty_pool_timeout,
         suspend_pruning=config.suspend_pruning_if_nats_unavailable,
         http2=config.enable_http2,
+        internal_domains=frozenset(normal_name(domain.name) for domain in config.internal.domains),
     )
 
 
 class RegistryLog(RegistryObserver):
-    """Writes a line for each event."""
+    """Writes a line for each event; for what agents can provoke without end, not every one.
 
-    def __init__(self, logger: Logger) -> None:
+    Args:
+        logger: of the component.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, logger: Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
+        self._clock = clock
+        self._refusals = LogLimit()
 
     def route_registered(self, key: str) -> None:
         self._logger.info("route-registered", uri=key)
@@ -50,6 +62,17 @@ class RegistryLog(RegistryObserver):
 
     def registration_ignored(self, key: str, address: str, reason: str) -> None:
         self._logger.debug("endpoint-not-registered", uri=key, backend=address, reason=reason)
+
+    def internal_refused(self, uri: str, registration: Registration) -> None:
+        if self._refusals.admit(self._clock()):
+            self._logger.warn(
+                "internal-name-not-public",
+                uri=uri,
+                backend=registration.address,
+                application_id=registration.app,
+                component=registration.tags.get("component", ""),
+                suppressed=self._refusals.take_suppressed(),
+            )
 
     def algorithm_unknown(self, key: str, algorithm: str) -> None:
         self._logger.error(

@@ -25,6 +25,9 @@ class RegistryObserver:
     def registration_ignored(self, key: str, address: str, reason: str) -> None:
         """An announcement lost against a newer one."""
 
+    def internal_refused(self, uri: str, registration: Registration) -> None:
+        """A public route was announced, or taken back, for an internal name."""
+
     def algorithm_unknown(self, key: str, algorithm: str) -> None:
         """A registration wants a balancing algorithm that does not exist; the pool keeps its own."""
 

@@ -28,6 +28,8 @@ class RegistryRules(msgspec.Struct, frozen=True, kw_only=True):
     """(``suspend_pruning_if_nats_unavailable``)"""
     http2: bool = True
     """Off: instances that announce ``http2`` are spoken to in HTTP/1 (``enable_http2``)."""
+    internal_domains: frozenset[str] = frozenset()
+    """Names below these are never public, whoever announces them (``internal.domains``)."""
 
     @property
     def keeps_empty_pools(self) -> bool:

@@ -10,9 +10,10 @@ then `snapshot` in the same turn of the loop; its chunks may be encoded and sent
 queue up for that worker behind the last chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from router.routing.heartbeats import Heartbeats
+from router.routing.names import is_internal
 from router.routing.observer import RegistryCounters, RegistryObserver
 from router.routing.records import (
     Change,
@@ -103,7 +104,7 @@ class Registry:
             return
         self.counters.updated_at = now
         offer = Offer(registration, self._rules, tag, self._shared)
-        places = dict(map(split_uri, registration.uris))
+        places = self._places(registration)
         memberships = [self._put(key, path, offer, now) for key, path in places.items()]
         taken = tuple(membership for membership in memberships if membership is not None)
         if payload and taken and len(taken) == len(memberships):
@@ -116,7 +117,7 @@ class Registry:
         self.counters.updated_at = now
         offer = Offer(registration, self._rules, tag, self._shared)
         component = registration.tags.get("component", "")
-        for key in dict(map(split_uri, registration.uris)):
+        for key in self._places(registration):
             self.counters.unregistered[component] += 1
             refusal = self._unregister(key, offer, now)
             if refusal:
@@ -196,6 +197,19 @@ class Registry:
     def routes_json(self, routes_per_chunk: int = 500) -> Iterator[bytes]:
         """Return the ``/routes`` document in pieces; routes that go meanwhile are left out of later pieces."""
         return routes_json(self._pools, routes_per_chunk)
+
+    def _places(self, registration: Registration) -> dict[str, str]:
+        """Return route keys and context paths of the uris that may be public."""
+        domains = self._rules.internal_domains
+        uris: Iterable[str] = registration.uris
+        if domains:
+            uris = []
+            for uri in registration.uris:
+                if is_internal(uri, domains):
+                    self._observer.internal_refused(uri, registration)
+                else:
+                    uris.append(uri)
+        return dict(map(split_uri, uris))
 
     def _put(self, key: str, context_path: str, offer: Offer, now: float) -> Membership | None:
         """Put an offer into one pool and return its membership, or None if something newer stands against it."""
