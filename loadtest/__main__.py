@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loadtest import registrations, scale, transfer
+from loadtest import dns, registrations, scale, transfer
 from loadtest.bench import Plan, measure, new_backend_port, results
 from loadtest.certificates import make_certificate
 from loadtest.errors import LoadtestError
@@ -166,6 +166,13 @@ def finish(work: Awaitable[Sequence[Figure]]) -> None:
         sys.exit(1)
     if not all(one.kept for one in figures):
         sys.exit(3)
+
+
+@loadtest.command("dns")
+@label_option
+def dns_command(label: str) -> None:
+    """DNS answers a second on one core, and how soon they come."""
+    finish(check_limits("dns", label, dns.measure))
 
 
 @loadtest.command("registrations")
