@@ -176,7 +176,7 @@ class IdentityAgent:
         self._workloads.update(accepted)
         for batch in _batches(accepted.values()):
             await self._publish(PUT, partial(self._said, batch))
-        return await self._bus.flush()
+        return await self._taken()
 
     async def drop(self, *addresses: str) -> bool:
         """Say that nobody has these addresses now. Returns and raises as `put` does."""
@@ -185,7 +185,7 @@ class IdentityAgent:
             self._workloads.pop(address, None)
         for start in range(0, len(normal), BATCH):
             await self._publish(DROP, partial(self._gone, normal[start : start + BATCH]))
-        return await self._bus.flush()
+        return await self._taken()
 
     async def snapshot(self, workloads: Iterable[Workload]) -> bool:
         """Replace all that was said so far. Returns and raises as `put` does."""
@@ -230,7 +230,7 @@ class IdentityAgent:
         for batch in batches:
             await self._publish(PUT, partial(self._still_said, batch))
         await self._publish(SNAPSHOT, partial(self._still_said, last, first))
-        return await self._bus.flush()
+        return await self._taken()
 
     def _still_said(self, workloads: list[Workload], first: int | None = None) -> WorkloadsSaid:
         """Say what there is now of the workloads there were when the snapshot began."""
@@ -240,6 +240,11 @@ class IdentityAgent:
         async with self._in_order:
             self._sequence += 1
             await self._bus.publish(subject, encode(build()))
+
+    async def _taken(self) -> bool:
+        """Wait until the NATS server has all that was published; false if the connection broke instead."""
+        # NATS' client writes a flush's PING before what it still holds back; only a second one comes after that.
+        return await self._bus.flush() and await self._bus.flush()
 
     async def _repeat_for_ever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ from router.registrar.bus import BusUnavailable
 from router.registrar.identity_agent import BATCH, AgentObserver, IdentityAgent
 from router.wire.identities import IdentitiesStart, IdentityError, Workload, encode
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 from tests.support.ports import free_port
 
 ONE = Workload(ip="10.255.1.2", app="a", instance="i", generation=5, ports=(5000,))
@@ -45,7 +45,7 @@ class Heard:
 
     async def start(self, interval: float = 40.0, subject: str = "router.identities.start") -> None:
         await self.client.publish(subject, encode(IdentitiesStart(router="0-x", interval=interval, ttl=120.0)))
-        await self.client.flush()
+        await settle(self.client)
 
 
 class Recording(AgentObserver):
@@ -78,7 +78,7 @@ async def heard(nats_server: NatsServer) -> AsyncIterator[Heard]:
     )
     made = Heard(client)
     await client.subscribe("router.identities.*", cb=made.take)
-    await client.flush()
+    await settle(client)
     yield made
     await client.close()
 
@@ -195,7 +195,7 @@ async def test_after_nats_was_away_the_whole_set_is_said(nats_server: NatsServer
 async def test_leaving_takes_nothing_back(nats_server: NatsServer, heard: Heard) -> None:
     async with make(nats_server) as agent:
         await agent.put(ONE)
-    await heard.client.flush()
+    await settle(heard.client)
     assert heard.said("drop") == []
     assert set() not in heard.ips()[1:]
 

@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nats.aio.client import Client
+
 from router.certs import Authority, issue
 from tests.support.broker import EXECUTABLE
 from tests.support.ports import free_port
@@ -97,3 +99,12 @@ def _tls_options(directory: Path, authority: Authority, names: tuple[str, ...]) 
         (directory / name).write_text(text)
     ca, certificate, key = (str(directory / name) for name in texts)
     return ["--tls", "--tlsverify", "--tlscert", certificate, "--tlskey", key, "--tlscacert", ca]
+
+
+async def settle(client: Client) -> None:
+    """Return when the server has taken all that the client was told to send, subscriptions included.
+
+    Once is not enough: the client writes a flush's PING before what it still holds back.
+    """
+    await client.flush()
+    await client.flush()

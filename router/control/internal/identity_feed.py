@@ -7,7 +7,7 @@ believed (`routing.identities`). One law: a message or a file that cannot be rea
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -103,7 +103,7 @@ class IdentityFeed:
         self._asked_at = 0.0
         self._messages = 0
         self._bad_messages = 0
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def status(self) -> IdentityStatus:
@@ -120,15 +120,17 @@ class IdentityFeed:
     async def start(self) -> None:
         """Read the file, if there is one, and begin to watch it and to count time."""
         await self._look_at_file()
-        self._task = asyncio.get_running_loop().create_task(self._tick_for_ever(), name="identities")
+        # Each on its own: a file system that hangs must not keep identities from lapsing.
+        self._tasks = [
+            asyncio.create_task(self._every_tick(step)) for step in (self._pass_time, self._look_at_file)
+        ]
 
     async def close(self) -> None:
         """Stop watching; what is believed stays as it is."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def configure(self, config: Internal) -> None:
         """Go by another configuration from now on, also for what was said before.
@@ -200,29 +202,27 @@ class IdentityFeed:
             with contextlib.suppress(LinkError):
                 await self._link.publish(reply, self._start())
 
-    async def _tick_for_ever(self) -> None:
+    async def _every_tick(self, step: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                await self._tick()
+                await step()
             except Exception as error:
                 self._logger.error("identities-tick-failed", error=repr(error))
 
-    async def _tick(self) -> None:
+    async def _pass_time(self) -> None:
         now = self._clock()
         self._table.expire(now)
         link = self._link
         if link is not None and self._table.incomplete and now - self._asked_at >= ASK_AGAIN_S:
             with contextlib.suppress(LinkError):
                 await self._ask(link)
-        await self._look_at_file()
 
     async def _look_at_file(self) -> None:
         file = self._file
         if file is None:
             return
         try:
-            # In a thread: a file system that hangs must not hold up NATS.
             contents = await asyncio.to_thread(file.look)
             if contents is None or file is not self._file:
                 return

@@ -21,7 +21,7 @@ from router.log import Logger
 from router.registrar.identity_agent import IdentityAgent
 from router.wire.identities import Workload
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 
 ONE = {"ip": "10.255.1.2", "app": "a", "generation": 1}
 
@@ -47,9 +47,9 @@ class Cell:
         )
 
     async def begin(self, link: Link) -> None:
-        """Return when the server knows of the subscription: other clients' messages may come sooner."""
+        """Return when the feed is sure to hear: it answers a greeting."""
         await self.feed.begin(link)
-        await link.client.flush()
+        await link.client.request("router.identities.greet", b"", timeout=20)
 
     def apps(self) -> dict[str, str]:
         return {ip: identity.app for ip, identity in self.hub.table.identities.items()}
@@ -76,7 +76,7 @@ class Agent:
             self.starts.append(json.loads(message.data))
 
         await self.client.subscribe("router.identities.start", cb=take)
-        await self.client.flush()
+        await settle(self.client)
 
     async def say(self, verb: str, *workloads: dict[str, Any], agent: str = "cell-1", **fields: Any) -> None:
         self._sequence += 1
@@ -85,7 +85,7 @@ class Agent:
 
     async def raw(self, verb: str, payload: bytes) -> None:
         await self.client.publish(f"router.identities.{verb}", payload)
-        await self.client.flush()
+        await settle(self.client)
 
 
 Connect = Callable[[], Awaitable[Link]]

@@ -22,7 +22,7 @@ from router.registrar.identity_agent import AgentObserver, IdentityAgent
 from router.wire.announcement import RouterStart, encode_start
 from router.wire.identities import Workload
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "nats-permissions.conf"
 USERS = ("router", "agent", "emitter", "registrar", "app")
@@ -123,7 +123,7 @@ async def test_router_hears_emitters_and_agents_and_app_is_not_heard(login: Logi
     router = await login("router")
     for subject in ROUTER_HEARS:
         await router.client.subscribe(subject, cb=hear)
-    await router.client.flush()
+    await settle(router.client)
     for user, subject in (
         ("app", "router.identities.put"),
         ("app", "service-discovery.register"),
@@ -141,7 +141,7 @@ async def test_router_hears_emitters_and_agents_and_app_is_not_heard(login: Logi
 async def test_app_may_not_listen(subject: str, login: Login) -> None:
     app = await login("app")
     await app.client.subscribe(subject)
-    await app.client.flush()
+    await settle(app.client)
     await eventually(lambda: app.refusals, f"a refusal of {subject}")
 
 
@@ -156,7 +156,7 @@ async def test_router_may_answer_greetings_on_any_subject_they_name(login: Login
         answered.set()
 
     await router.client.subscribe("service-discovery.*", cb=answer)
-    await router.client.flush()
+    await settle(router.client)
     # Cloud Foundry's route-emitter names a bare UUID.
     await emitter.client.subscribe("7d3c1a2e-5f0b-4c59-9a30-4d0d5a0b3c11", cb=take)
     await emitter.client.publish("service-discovery.greet", b"", reply="7d3c1a2e-5f0b-4c59-9a30-4d0d5a0b3c11")
@@ -195,7 +195,6 @@ async def test_identity_agent_and_feed_have_all_they_need(server: NatsServer) ->
     heard = Heard()
     try:
         await feed.begin(link)
-        await link.client.flush()
         url = f"nats://agent:secret-of-agent@127.0.0.1:{server.port}"
         async with IdentityAgent([url], agent_id="cell-1", observer=heard) as agent:
             await agent.put(Workload(ip="10.255.1.2", app="a"))
@@ -217,7 +216,7 @@ async def test_announcer_has_all_it_needs(user: str, login: Login, server: NatsS
             await message.respond(encode_start(start))
 
     await router.client.subscribe("router.*", cb=answer)
-    await router.client.flush()
+    await settle(router.client)
     async with Announcer([f"nats://{user}:secret-of-{user}@127.0.0.1:{server.port}"], observer=heard):
         await eventually(lambda: heard.routers, "the router's answer")
     assert router.refusals == []
