@@ -2,9 +2,10 @@ from typing import Any
 
 import msgspec
 
+from router.config.internal import Internal, InternalDomain
 from router.config.schema import Config
 from router.control.registry_log import make_registry
-from router.log import DEBUG, INFO, Logger
+from router.log import DEBUG, INFO, WARN, Logger
 from router.routing.registry import Registry
 from tests.support.registry import announced
 
@@ -98,3 +99,20 @@ def test_rules_come_from_the_configuration() -> None:
         b'{"a.test":[{"address":"10.0.0.1:80","availability_zone":"","protocol":"http1","tls":false,"ttl":60,'
         b'"tags":null,"isolation_segment":"mine"}]}\n'
     )
+
+
+def test_public_announcement_of_an_internal_name_is_logged_and_does_not_flood_the_log() -> None:
+    internal = Internal(domains=[InternalDomain(name="Apps.Internal.")])
+    table, lines = logged(INFO, internal=internal)
+    table.register(announced("x.apps.internal", app="app", tags={"component": "emitter"}), 0.0)
+    assert [(line["log_level"], line["message"]) for line in lines] == [(WARN, "internal-name-not-public")]
+    assert lines[0]["data"] == {
+        "uri": "x.apps.internal",
+        "backend": "10.0.0.1:80",
+        "application_id": "app",
+        "component": "emitter",
+        "suppressed": 0,
+    }
+    for _ in range(1000):
+        table.register(announced("x.apps.internal"), 0.0)
+    assert len(lines) < 100

@@ -653,3 +653,38 @@ def test_snapshot_shows_the_moment_it_was_taken() -> None:
     assert [change.key for change in [*first, *rest] if isinstance(change, PutEndpoint)] == [
         f"{number}.test" for number in range(10)
     ]
+
+
+# Internal names.
+
+INTERNAL = RegistryRules(internal_domains=frozenset(("apps.internal",)))
+
+
+def test_public_route_for_an_internal_name_is_refused() -> None:
+    log = Log()
+    table = registry(INTERNAL, log)
+    table.register(announced("x.apps.internal", "a.test", "*.internal"), 0.0, payload=b"p")
+    assert table_of(table) == {"a.test": [FIRST]}
+    assert [event[:2] for event in log.events[:2]] == [
+        ("internal_refused", "x.apps.internal"),
+        ("internal_refused", "*.internal"),
+    ]
+    assert table.heartbeat(b"p", 1.0)
+
+
+def test_announcement_of_nothing_but_internal_names_changes_nothing() -> None:
+    table = registry(INTERNAL)
+    table.register(announced("x.apps.internal"), 0.0, payload=b"p")
+    assert changes_of(table) == []
+    assert not table.heartbeat(b"p", 1.0)
+    assert table.total_routes == 0
+
+
+def test_unregistration_of_an_internal_name_is_refused() -> None:
+    log = Log()
+    table = registry(INTERNAL, log)
+    table.register(announced("a.test"), 0.0)
+    del log.events[:]
+    table.unregister(announced("x.apps.internal"), 0.0)
+    assert [event[:2] for event in log.events] == [("internal_refused", "x.apps.internal")]
+    assert table_of(table) == {"a.test": [FIRST]}

@@ -11,8 +11,11 @@ from typing import Any
 from router.control.log_limit import LogLimit
 from router.log import DEBUG, Logger
 from router.routing.internal_records import NameEntry
-from router.routing.names import NameObserver
+from router.routing.names import MAX_NAME_CHARS, NameObserver
 from router.wire.discovery import NameRegistration
+
+LOGGED_NAMES = 2
+"""Of an announcement that is refused for its address; route-emitter's have no more."""
 
 
 class NameLog(NameObserver):
@@ -50,7 +53,7 @@ class NameLog(NameObserver):
 
     def refused(self, registration: NameRegistration, name: str, reason: str) -> None:
         self.refusals[reason] += 1
-        names = [name] if name else list(registration.names[:2])
+        names = [text[:MAX_NAME_CHARS] for text in ([name] if name else registration.names[:LOGGED_NAMES])]
         self.warn("internal-name-refused", names=names, ip=registration.ip, app=registration.app, reason=reason)
 
     def warn(self, message: str, **fields: Any) -> None:
