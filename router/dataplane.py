@@ -30,6 +30,9 @@ from router.sync import Listener
 from router.tls import backend_context, frontend_context, internal_context
 from router.tls_stream import TlsStream
 
+ProtocolFactory = Callable[[], asyncio.BufferedProtocol]
+"""Makes what serves an accepted connection."""
+
 SWEEP_S = 0.1
 """How often deadlines are looked at: the precision of every time-out."""
 _BACKLOG = 4096
@@ -55,7 +58,9 @@ class DataPlane:
     def __init__(self, config: Config, logger: Logger, report_failed: Callable[[str, int], None]) -> None:
         self._config = config
         self._logger = logger
-        self._servers: list[asyncio.Server] = []
+        self._listening: list[tuple[asyncio.Server, socket.socket, ProtocolFactory]] = []
+        self._leaving = False
+        self._accepting: set[asyncio.Task[None]] = set()
         self._clients: set[ClientConnection] = set()
         self._handshakes: dict[TlsStream, float] = {}
         self._frontend = _frontend_options(config)
@@ -99,9 +104,10 @@ class DataPlane:
             sock = socket.socket(fileno=listener.fd)
             sock.setblocking(False)
             factory = self._factory(listener.kind, sock.getsockname()[1])
-            self._servers.append(await loop.create_server(factory, sock=sock, backlog=_BACKLOG))
+            server = await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
+            self._listening.append((server, sock, factory))
 
-    def _factory(self, kind: str, port: int) -> Callable[[], asyncio.BufferedProtocol]:
+    def _factory(self, kind: str, port: int) -> ProtocolFactory:
         """Return what makes the protocol of each connection accepted on a listener."""
         proxy: Proxy = self.proxy
         context = self._context
@@ -109,16 +115,19 @@ class DataPlane:
             assert self._internal is not None
             proxy, context = self._internal, self._internal_context
 
+        def serve(secure: bool) -> ClientConnection:
+            client = ClientConnection(proxy, self._frontend, self._clients, secure, port)
+            if self._leaving:
+                # Accepted before the drain, or in its first moment; it has not heard of it.
+                client.drain()
+            return client
+
         def accept_plain() -> asyncio.BufferedProtocol:
-            return ClientConnection(proxy, self._frontend, self._clients, False, port)
+            return serve(False)
 
         def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
             self._handshakes.pop(stream, None)
-            client = ClientConnection(proxy, self._frontend, self._clients, True, port)
-            if not self._servers:
-                # Accepted before the drain, which it therefore has not heard of.
-                client.drain()
-            return client
+            return serve(True)
 
         def accept_tls() -> asyncio.BufferedProtocol:
             assert context is not None
@@ -133,10 +142,26 @@ class DataPlane:
         self._logger.debug("tls-handshake-failed", error=str(error))
 
     def stop_accepting(self) -> None:
-        """Stop accepting. The sockets stay open in control, so connections waiting in them are not lost."""
-        for server in self._servers:
+        """Stop accepting, once everybody has been let in who waits at this moment.
+
+        While control lives it holds the sockets open, and who comes later waits for another worker. But this may
+        be the last process that has them, and closing them then resets whoever still waits.
+        """
+        for server, sock, factory in self._listening:
+            self._let_in(sock, factory)
             server.close()
-        self._servers.clear()
+        self._listening.clear()
+
+    def _let_in(self, sock: socket.socket, factory: ProtocolFactory) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = sock.accept()
+            except OSError:  # Nobody is left, or no descriptor to let anybody in with.
+                return
+            task = loop.create_task(_attend(factory, connection))
+            self._accepting.add(task)
+            task.add_done_callback(self._accepting.discard)
 
     # The timer.
 
@@ -175,6 +200,7 @@ class DataPlane:
 
     def drain(self) -> None:
         """Take no more requests: idle connections close, others after the response at hand."""
+        self._leaving = True
         self.stop_accepting()
         for client in list(self._clients):
             client.drain()
@@ -186,9 +212,9 @@ class DataPlane:
         Args:
             with_tunnels: WebSockets are waited for too, as at a reload; a drain before the end does not.
         """
-        if with_tunnels:
-            return not self._handshakes and not self._clients
-        return not self._handshakes and all(client.is_tunnel() for client in self._clients)
+        if self._handshakes or self._accepting:
+            return False
+        return not self._clients if with_tunnels else all(client.is_tunnel() for client in self._clients)
 
     def unfinished(self) -> int:
         """Return the number of exchanges in progress."""
@@ -230,6 +256,11 @@ class DataPlane:
 
     def _log_lost(self, problem: str) -> None:
         self._logger.error("access-log-error", error=problem)
+
+
+async def _attend(factory: ProtocolFactory, connection: socket.socket) -> None:
+    connection.setblocking(False)
+    await asyncio.get_running_loop().connect_accepted_socket(factory, connection)
 
 
 def _frontend_options(config: Config) -> FrontendOptions:
