@@ -88,6 +88,7 @@ TESTED_ELSEWHERE = {
     "config/kinds.py": "tests/config/test_build.py",
     "config/sections.py": "tests/config/test_schema.py",
     "control/internal/policy_store.py": "only a protocol that stores implement",
+    "control/internal/services.py": "tests/e2e/test_internal.py: it only holds together what is tested there",
     "control/run.py": "tests/e2e: every router there is started by it",
     "control/signals.py": "tests/control/test_process.py and tests/e2e/test_drain.py",
     "control/status_tls.py": "tests/control/test_admin.py",

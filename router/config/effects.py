@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 NOT_YET = (
-    "internal",
     "access_log.enable_streaming",
     "balancing_algorithm_az_preference",
     "debug_addr",

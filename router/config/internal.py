@@ -51,7 +51,7 @@ class InternalIdentities(Struct, frozen=True, kw_only=True):
     quarantine: Duration = 180.0
     """After its identity is gone, no container older than that one is believed to have an address for so long."""
     keep: Duration = 600.0
-    """While NATS is away identities hold, but not for longer than this beyond their ``ttl``; then they are gone."""
+    """While NATS is away identities hold, but not for longer than this beyond their ``ttl``."""
     excluded: list[str] = []
     """Addresses and networks that are never identities: gateways, NAT addresses, hosts."""
 

@@ -9,8 +9,10 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
 
 from router import __version__, sync
 from router.config.internal import Internal
@@ -19,9 +21,11 @@ from router.config.schema import Config
 from router.control.address import source_address
 from router.control.admin import Admin
 from router.control.health import Health, State
+from router.control.internal.policy_api import PolicyApiError
+from router.control.internal.services import InternalServices
 from router.control.listeners import ListenError, Listeners, ListenerSpec, open_listeners
 from router.control.pruner import Pruner
-from router.control.publisher import Publisher
+from router.control.publisher import Publisher, Sources
 from router.control.registry_log import make_registry, registry_rules
 from router.control.reload import merge
 from router.control.shutdown import Shutdown
@@ -33,7 +37,7 @@ from router.control.worker_process import WorkerError
 from router.log import LEVELS, Logger
 from router.tls import TlsError
 
-START_ERRORS = (NatsUnavailable, ListenError, TlsError, WorkerError, OSError)
+START_ERRORS = (NatsUnavailable, ListenError, PolicyApiError, TlsError, WorkerError, OSError)
 """What the start may fail of without a fault of ours: one clear line, exit status 1."""
 
 CLOSE_S = 1.0
@@ -57,9 +61,17 @@ class ControlProcess:
         self._workers_logger = logger.child("supervisor")
         router_ip = source_address()
         self._registry = make_registry(config, logger)
-        self._publisher = Publisher(self._registry)
+        self._internal = make_internal_services(config, logger, self._facts_changed)
+        self._publisher = Publisher(
+            Sources(self._registry, self._internal.hub) if self._internal is not None else self._registry
+        )
         self._subscriber = Subscriber(
-            config, self._registry, logger, on_changes=self._publisher.changed, router_ip=router_ip
+            config,
+            self._registry,
+            logger,
+            on_changes=self._publisher.changed,
+            router_ip=router_ip,
+            users=self._internal.link_users if self._internal is not None else (),
         )
         self._listeners = Listeners([])
         self._slots = config.workers or len(os.sched_getaffinity(0))
@@ -127,6 +139,8 @@ class ControlProcess:
             if listener.shared:
                 self._logger.warn("listener-shared", address=listener.address, reason="workers of a router before")
         await self._open_status_listeners()
+        if self._internal is not None:
+            await self._internal.start()
         await self._subscriber.start()
         await asyncio.gather(
             self._supervisor.start(self._listeners),
@@ -164,6 +178,9 @@ class ControlProcess:
         return self._config.status.user, self._config.status.pass_
 
     # Events.
+
+    def _facts_changed(self) -> None:
+        self._publisher.changed()
 
     def _endpoint_failed(self, frame: sync.Failed) -> None:
         self._registry.endpoint_failed(frame.key, frame.endpoint_id, time.monotonic())
@@ -237,7 +254,10 @@ class ControlProcess:
         self._listeners.close()
         in_time = await self._supervisor.drain(drain_timeout_s)
         # Neither a dead NATS server nor a client that reads slowly may hold up the exit.
-        closing = [asyncio.create_task(part.close()) for part in (self._subscriber, self._admin)]
+        parts: list[Closable] = [self._subscriber, self._admin]
+        if self._internal is not None:
+            parts.append(self._internal)
+        closing = [asyncio.create_task(_close(part)) for part in parts]
         await asyncio.wait(closing, timeout=CLOSE_S)
         return in_time
 
@@ -251,6 +271,25 @@ class ControlProcess:
         if error is not None:
             stack = "".join(traceback.format_exception(error))
             self._logger.error("control-internal-error", error=str(error), stack=stack)
+
+
+class Closable(Protocol):
+    """A part that is taken down at the end."""
+
+    async def close(self) -> None: ...
+
+
+async def _close(part: Closable) -> None:
+    await part.close()
+
+
+def make_internal_services(
+    config: Config, logger: Logger, on_changes: Callable[[], None]
+) -> InternalServices | None:
+    """Return the parts of internal routing, None if the configuration names no internal domain."""
+    if not config.internal.enabled:
+        return None
+    return InternalServices(config.internal, logger, f"{config.index}-{uuid4()}", on_changes)
 
 
 def listener_specs(config: Config) -> list[ListenerSpec]:

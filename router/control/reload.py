@@ -24,6 +24,8 @@ FIXED = (
     "nats",
     "nats_client_ping_interval",
     "start_response_delay_interval",
+    # Its listeners, its feeds, and what they have learned.
+    "internal",
     # The status listeners' sockets.
     "status.host",
     "status.port",

@@ -9,15 +9,18 @@ No packet leaves the namespaces made here.
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.support.needs import needs
 
 _GATEWAY = "169.254.0.1"
+_SETTINGS = Path("/etc/netns")
 _CLONE_NEWNET = 0x40000000
 
 
@@ -26,10 +29,12 @@ class Cell:
 
     Args:
         containers: name and address of each container; one of them is to be the router's.
+        resolver: address of the DNS server that all containers ask.
     """
 
-    def __init__(self, containers: dict[str, str]) -> None:
+    def __init__(self, containers: dict[str, str], resolver: str = "") -> None:
         self.containers = containers
+        self._resolver = resolver
         self._ip = needs("ip")
         self._prefix = f"t{uuid.uuid4().hex[:6]}"
         if os.geteuid() != 0:
@@ -47,6 +52,7 @@ class Cell:
 
     def __exit__(self, *_: object) -> None:
         for name in [*self.containers, "cell"]:
+            shutil.rmtree(_SETTINGS / self.namespace(name), ignore_errors=True)
             subprocess.run([self._ip, "netns", "del", self.namespace(name)], check=False, capture_output=True)
 
     def namespace(self, name: str) -> str:
@@ -91,6 +97,10 @@ class Cell:
     def _add(self, name: str, address: str) -> None:
         space, cell, outer = self.namespace(name), self.namespace("cell"), f"s-{name}"
         self._do("netns", "add", space)
+        if self._resolver:
+            # `ip netns exec` lays this over /etc/resolv.conf.
+            (_SETTINGS / space).mkdir(parents=True)
+            (_SETTINGS / space / "resolv.conf").write_text(f"nameserver {self._resolver}\n")
         self._in(name, "link", "set", "lo", "up")
         self._do(
             "link", "add", "name", "eth0", "netns", space, "type", "veth", "peer", "name", outer, "netns", cell

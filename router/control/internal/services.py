@@ -1,0 +1,79 @@
+"""Internal routing in control: all its parts, made from the configuration, started and ended together.
+
+Owns which parts there are and their order; each part's work is its own module's. Made only if the configuration
+names an internal domain.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from router.config.internal import Internal
+from router.control.internal.discovery import Discovery
+from router.control.internal.discovery_api import DiscoveryApi
+from router.control.internal.dns_server import DnsServer
+from router.control.internal.hub import InternalHub
+from router.control.internal.identity_feed import IdentityFeed
+from router.control.internal.policies import make_policies
+from router.control.internal.policy_api import PolicyApi
+from router.control.nats_link import LinkUser
+from router.log import Logger
+
+
+class _Part(Protocol):
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class InternalServices:
+    """Lives as long as control.
+
+    Args:
+        router_id: what this router calls itself over NATS.
+        on_changes: called when there is something new for the workers.
+
+    Attributes:
+        hub: a source for the publisher.
+    """
+
+    def __init__(self, config: Internal, logger: Logger, router_id: str, on_changes: Callable[[], None]) -> None:
+        self.hub = InternalHub(on_changes)
+        self._policies = make_policies(config, self.hub, logger)
+        self._identities = IdentityFeed(config, self.hub.put, logger, router_id=router_id)
+        self._discovery = Discovery(config, self.hub, logger, router_id=router_id)
+        self._dns = DnsServer(config, lambda: self.hub.table, logger)
+        # Facts come first, so that what answers questions has them early.
+        self._parts: list[_Part] = [
+            self._identities,
+            self._policies,
+            self._discovery,
+            PolicyApi(config.policy_api, self._policies, self.hub, logger),
+            DiscoveryApi(config.discovery_api, self.hub, logger),
+            self._dns,
+        ]
+
+    @property
+    def link_users(self) -> list[LinkUser]:
+        """What uses the router's connection to NATS."""
+        return [self._identities, self._discovery, *self._policies.link_users]
+
+    async def start(self) -> None:
+        """Start every part. Raises what a part raises: an address that cannot be had, a bad certificate."""
+        for part in self._parts:
+            await part.start()
+
+    async def close(self) -> None:
+        """End every part, the last one first; those that never started do not mind."""
+        for part in reversed(self._parts):
+            await part.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return what operators want to know, fit for JSON."""
+        table = self.hub.table
+        return {
+            "policies_ready": table.policies_ready,
+            "names_warm": table.names_warm,
+            "names": len(table.names),
+            "identities": len(table.identities),
+            "policy_sources": len(table.sources()),
+            "policies": self._policies.status(),
+        }
