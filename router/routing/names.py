@@ -10,6 +10,7 @@ which of two is newer, except right after an unregistration. Times are seconds o
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 
 import msgspec
@@ -97,7 +98,8 @@ class NameTable:
         self._observer = observer or NameObserver()
         self._names: dict[str, dict[str, _Instance]] = {}
         """By name, then by address."""
-        self._by_age: dict[tuple[str, str], _Instance] = {}
+        # A plain dict takes longer and longer to find its first item as items before it are deleted.
+        self._by_age: OrderedDict[tuple[str, str], _Instance] = OrderedDict()
         """The same instances, the one not heard of for longest first."""
         self._unregistered = _Unregistered()
         self._heard_since: float | None = None
@@ -151,12 +153,11 @@ class NameTable:
 
     def _put(self, name: str, entry: NameEntry, updated_at_ns: int, now: float) -> None:
         place = name, entry.ip
-        instance = self._by_age.pop(place, None)
+        instance = self._by_age.get(place)
         if instance is None:
             self._add(name, entry, updated_at_ns, now)
             return
-        # Taken out and put back: the last one is the one heard of last.
-        self._by_age[place] = instance
+        self._by_age.move_to_end(place)
         instance.seen = now
         instance.updated_at_ns = max(instance.updated_at_ns, updated_at_ns)
         if instance.entry != entry:
@@ -244,7 +245,7 @@ class _Unregistered:
 
     def __init__(self) -> None:
         # In the order of their end, since all live equally long.
-        self._ends: dict[tuple[str, str], tuple[int, float]] = {}
+        self._ends: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
 
     def note(self, name: str, ip: str, updated_at_ns: int, now: float) -> None:
         """Remember an unregistration of an instance that was last announced with this time of change."""
@@ -262,11 +263,8 @@ class _Unregistered:
 
     def _forget(self, now: float) -> None:
         ends = self._ends
-        while ends:
-            oldest = next(iter(ends))
-            if len(ends) < MAX_UNREGISTERED and now < ends[oldest][1]:
-                break
-            del ends[oldest]
+        while ends and (len(ends) >= MAX_UNREGISTERED or now >= ends[next(iter(ends))][1]):
+            ends.popitem(last=False)
 
 
 def normal_name(text: str) -> str:
