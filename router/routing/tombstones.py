@@ -4,6 +4,8 @@ Owns how long an unregistration is remembered; does not own the table. One law: 
 time of change are held back, and only if that time is not after the unregistered one's.
 """
 
+from collections import OrderedDict
+
 LIFETIME_S = 10.0
 """Longer than a message can linger in a NATS cluster or an agent's socket, shorter than a heartbeat interval."""
 
@@ -17,8 +19,9 @@ class Tombstones:
     __slots__ = ("_graves",)
 
     def __init__(self) -> None:
-        # In the order of their end, since all live equally long.
-        self._graves: dict[tuple[str, str], tuple[int, float]] = {}
+        # In the order of their end, since all live equally long. A plain dict would search past what was taken from
+        # its front each time: expiring 99,000 took five seconds.
+        self._graves: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._graves)
@@ -47,4 +50,4 @@ class Tombstones:
             oldest = next(iter(graves))
             if len(graves) < MAX_TOMBSTONES and now < graves[oldest][1]:
                 break
-            del graves[oldest]
+            graves.popitem(last=False)
