@@ -19,8 +19,8 @@ class Tombstones:
     __slots__ = ("_graves",)
 
     def __init__(self) -> None:
-        # In the order of their end, since all live equally long. A plain dict would search past what was taken from
-        # its front each time: expiring 99,000 took five seconds.
+        # In the order of their end, since all live equally long. A plain dict would search past what was taken
+        # from its front each time: expiring 99,000 took five seconds.
         self._graves: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
