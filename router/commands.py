@@ -21,7 +21,9 @@ DEFAULT_ROUTES_URL = "http://127.0.0.1:8082"
 
 def add_commands(group: click.Group) -> None:
     """Attach every command that does not belong to running the router itself."""
-    for command in (register, routes, certs, dev):
+    from router.policy.command import policy
+
+    for command in (register, routes, policy, certs, dev):
         group.add_command(command)
 
 

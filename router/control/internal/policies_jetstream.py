@@ -15,21 +15,26 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from router.config.internal import InternalPolicies
 from router.control.internal.hub import InternalHub
 from router.control.internal.policies import BookKeeper, Freshness
 from router.control.internal.policy_bucket import Bucket, BucketError, Conflict, PartMissing, TooLarge
+from router.control.internal.policy_parts import (
+    EMPTY,
+    Records,
+    Root,
+    changed,
+    differences,
+    encode,
+    read_part,
+    read_root,
+    written_at,
+)
 from router.control.internal.policy_store import PolicyStoreError
 from router.control.nats_link import Link, LinkError, LinkUser
 from router.log import Logger
 from router.routing.internal_records import Policy
-from router.routing.policy_book import AppRecord, Changes, TagsExhausted, part_of
-
-FORMAT = 1
-PARTS = 64
-"""A change rewrites two of them as a rule: with 50,000 policies, some 50 kB each."""
+from router.routing.policy_book import Changes, TagsExhausted
 
 NOTICE = "router.policies"
 """Subject, followed by the bucket's name: a router has changed the policies."""
@@ -47,25 +52,6 @@ GRACE_S = 10.0
 ORPHAN_S = 600
 """Parts of a writer that ended in mid-change are removed when they are so old."""
 SWEEP_S = 3600.0
-
-Records = dict[str, AppRecord]
-
-
-class Root(msgspec.Struct, frozen=True):
-    """Says which parts hold the policies at present."""
-
-    format: int
-    updated_ns: int
-    """When policies were last changed, be it to the same; nanoseconds since the epoch, always growing."""
-    parts: tuple[str, ...]
-    """Names; empty for a part without records."""
-
-
-EMPTY = Root(FORMAT, 0, ("",) * PARTS)
-
-_decode_root = msgspec.json.Decoder(Root).decode
-_decode_part = msgspec.json.Decoder(Records).decode
-_encode = msgspec.json.Encoder().encode
 
 
 class PolicyBucket:
@@ -218,7 +204,7 @@ class PolicyBucket:
             seen = await bucket.root()
             if seen == self._seen:
                 break
-            root = _read_root(seen[1])
+            root = read_root(seen[1])
             try:
                 parts = await self._read_parts(bucket, root)
             except PartMissing:
@@ -237,14 +223,14 @@ class PolicyBucket:
         known[""] = {}
         names = [name for name in root.parts if name not in known]
         contents = await _all([bucket.part(name) for name in names])
-        known.update(zip(names, map(_read_part, names, contents), strict=True))
+        known.update(zip(names, map(read_part, names, contents), strict=True))
         return [known[name] for name in root.parts]
 
     def _take(self, seen: tuple[int, bytes], root: Root, parts: list[Records]) -> None:
         """Let everything be as this root says."""
         if not seen[1] and self._keeper.book.size:
             self._logger.error("policies-bucket-was-emptied", bucket=self._config.bucket, effect="all is denied")
-        changes = _differences(self._parts, parts)
+        changes = differences(self._parts, parts)
         self._seen, self._root, self._parts = seen, root, parts
         differing = self._keeper.apply(changes)
         self._logger.debug("policies-changed", revision=seen[0], sources=differing)
@@ -280,14 +266,14 @@ class PolicyBucket:
     async def _try(self, bucket: Bucket, changes: Callable[[], Changes]) -> bool:
         """Change the root that is known; False if it is not the last one any more."""
         async with self._lock:
-            root, parts = self._changed(changes())
+            root, parts = changed(self._root, self._parts, changes(), self._epoch_ns(), secrets.token_hex)
             written = {
                 name: records
                 for name, before, records in zip(root.parts, self._root.parts, parts, strict=True)
                 if name and name != before
             }
-            content = _encode(root)
-            await _all([bucket.write_part(name, _encode(records)) for name, records in written.items()])
+            content = encode(root)
+            await _all([bucket.write_part(name, encode(records)) for name, records in written.items()])
             try:
                 revision = await bucket.write_root(content, 0 if self._seen is None else self._seen[0])
             except Conflict:
@@ -298,27 +284,6 @@ class PolicyBucket:
             self._take((revision, content), root, parts)
         await self._notify()
         return True
-
-    def _changed(self, changes: Changes) -> tuple[Root, list[Records]]:
-        """Return root and parts as they are after these changes."""
-        parts, names = list(self._parts), list(self._root.parts)
-        for app, record in changes.items():
-            index = part_of(app, len(parts))
-            if parts[index] is self._parts[index]:
-                parts[index] = dict(parts[index])
-                names[index] = self._new_name()
-            if record is None:
-                parts[index].pop(app, None)
-            else:
-                parts[index][app] = record
-        names = [name if records else "" for name, records in zip(names, parts, strict=True)]
-        # Microseconds, as the policy server has them.
-        now_ns = max(self._epoch_ns() // 1000 * 1000, self._root.updated_ns + 1000)
-        return Root(FORMAT, now_ns, tuple(names)), parts
-
-    def _new_name(self) -> str:
-        """Return a name nobody has used; it begins with the time, for `_sweep`."""
-        return f"{self._epoch_ns() // 1_000_000_000:x}-{secrets.token_hex(8)}"
 
     async def _notify(self) -> None:
         """Tell the other routers; if that fails, they look by themselves soon."""
@@ -347,7 +312,7 @@ class PolicyBucket:
     async def _sweep(self, bucket: Bucket) -> None:
         """Remove what writers have left behind that ended before they replaced the root."""
         oldest = self._epoch_ns() // 1_000_000_000 - ORPHAN_S
-        orphans = [name for name in await bucket.parts() if _written_at(name) < oldest]
+        orphans = [name for name in await bucket.parts() if written_at(name) < oldest]
         # Looked at only now: what was replaced while the names came is in nobody's way, what was written is young.
         orphans = [name for name in orphans if name not in self._root.parts]
         for name in orphans:
@@ -363,48 +328,3 @@ async def _all(requests: Sequence[Awaitable[Any]]) -> list[Any]:
         if isinstance(answer, BaseException):
             raise answer
     return answers
-
-
-def _read_root(content: bytes) -> Root:
-    """Return a root, an empty one for no content. Raises `BucketError`."""
-    if not content:
-        return EMPTY
-    try:
-        root = _decode_root(content)
-    except ValueError as error:
-        raise BucketError(f"the bucket's root is damaged: {error}") from error
-    if root.format != FORMAT or not root.parts:
-        raise BucketError(f"the bucket's root has format {root.format}, which a newer router may know")
-    return root
-
-
-def _read_part(name: str, content: bytes) -> Records:
-    try:
-        return _decode_part(content)
-    except ValueError as error:
-        raise BucketError(f"the bucket's part {name} is damaged: {error}") from error
-
-
-def _differences(before: Sequence[Records], after: Sequence[Records]) -> Changes:
-    """Return what makes the one set of records the other."""
-    if len(before) == len(after):
-        pairs = [(old, new) for old, new in zip(before, after, strict=True) if old is not new]
-    else:
-        pairs = [(_merged(before), _merged(after))]
-    changes: dict[str, AppRecord | None] = {}
-    for old, new in pairs:
-        changes.update((app, record) for app, record in new.items() if old.get(app) != record)
-        changes.update((app, None) for app in old if app not in new)
-    return changes
-
-
-def _merged(parts: Sequence[Records]) -> Records:
-    return {app: record for part in parts for app, record in part.items()}
-
-
-def _written_at(name: str) -> int:
-    """Return when a part was written, seconds since the epoch; for a name that is not ours, never."""
-    try:
-        return int(name.partition("-")[0], 16)
-    except ValueError:
-        return 2**63

@@ -9,7 +9,8 @@ import pytest
 from nats.js.api import StreamConfig
 
 from router.config.internal import InternalPolicies
-from router.control.internal.policies_jetstream import PARTS, PolicyBucket
+from router.control.internal.policies_jetstream import PolicyBucket
+from router.control.internal.policy_parts import PARTS
 from router.control.internal.policy_store import PolicyStoreError
 from router.control.nats_link import Link
 from router.routing.internal_records import Policy
