@@ -87,6 +87,8 @@ _VOLATILE = frozenset({b"cookie", b"set-cookie", b"authorization", b"proxy-autho
 _CACHED_LINE_BYTES = 256
 _CACHED_LINES = 8192
 _CACHED_STATUS_LINES = 256
+_MOST_LINES = 25_000
+"""A head within its limit of bytes can still be so many tiny lines that they take ten times its size in memory."""
 
 Field = tuple[bytes, bytes, int]
 """Lower-case name, value without surrounding white space, action; plain lines have action 0."""
@@ -308,6 +310,8 @@ def _repeat_block(head: RequestHead, previous: RequestHead) -> None:
 
 
 def _read_block(head: RequestHead, block: bytes) -> None:
+    if len(block) > _MOST_LINES and block.count(b"\r\n") > _MOST_LINES:
+        raise BadMessage(431, "too many header lines")
     raw_lines = block.split(b"\r\n")
     head.count = len(raw_lines) - 1
     head.lines = []

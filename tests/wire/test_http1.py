@@ -516,3 +516,11 @@ def test_malformed_trailer_is_refused() -> None:
 
 def test_line_name_is_lower_case() -> None:
     assert http1.line_name(b"X-Name: Value:x") == b"x-name"
+
+
+def test_head_of_ever_so_many_tiny_lines_is_refused() -> None:
+    with pytest.raises(BadMessage) as refused:
+        parse_request_head(b"GET / HTTP/1.1\r\nHost: a" + b"\r\na:" * 25_000)
+    assert refused.value.status == 431
+    head = parse_request_head(b"GET / HTTP/1.1\r\nHost: a" + b"\r\na:" * 20_000)
+    assert head.count == 20_001
