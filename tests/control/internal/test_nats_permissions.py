@@ -9,16 +9,18 @@ import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import KeyValueConfig
 
-from router.config.internal import Internal
+from router.config.internal import Internal, InternalPolicies
 from router.config.sections import NatsHost
 from router.control.internal.hub import InternalHub
 from router.control.internal.identity_feed import IdentityFeed
+from router.control.internal.policies_jetstream import PolicyBucket
+from router.control.internal.policy_bucket import Bucket
 from router.control.nats_link import LinkOptions, dial
 from router.log import Logger
 from router.registrar.announcer import Announcer, Observer
 from router.registrar.identity_agent import AgentObserver, IdentityAgent
+from router.routing.internal_records import Policy
 from router.wire.announcement import RouterStart, encode_start
 from router.wire.identities import Workload
 from tests.support.eventually import eventually
@@ -30,7 +32,7 @@ REGISTRATIONS = ("router.register", "router.unregister", "router.greet")
 NAMES = ("service-discovery.register", "service-discovery.unregister", "service-discovery.greet")
 IDENTITIES = tuple(f"router.identities.{verb}" for verb in ("put", "drop", "snapshot", "greet"))
 STARTS = ("router.start", "router.identities.start", "service-discovery.start")
-POLICIES = ("$KV.network-policies.x",)
+POLICIES = ("$KV.network-policies.x", "router.policies.network-policies")
 MAY_PUBLISH = {
     "router": {*STARTS, *POLICIES},
     "agent": {*IDENTITIES},
@@ -39,7 +41,7 @@ MAY_PUBLISH = {
     "app": set[str](),
 }
 SUBJECTS = (*REGISTRATIONS, *NAMES, *IDENTITIES, *STARTS, *POLICIES)
-ROUTER_HEARS = ("router.*", "router.identities.*", "service-discovery.*")
+ROUTER_HEARS = ("router.*", "router.identities.*", "router.policies.network-policies", "service-discovery.*")
 
 
 class User:
@@ -165,24 +167,28 @@ async def test_router_may_answer_greetings_on_any_subject_they_name(login: Login
     assert (router.refusals, emitter.refusals) == ([], [])
 
 
-async def test_router_may_keep_policies_and_nobody_else_may_read_them(login: Login) -> None:
-    router = await login("router")
-    bucket = await router.client.jetstream().create_key_value(
-        KeyValueConfig(bucket="network-policies", history=1, direct=True)
-    )
-    watcher = await bucket.watchall()
-    assert await watcher.updates(timeout=20) is None
-    for content in (b"one", b"two"):
-        await bucket.put("source.a", content)
-        assert (await watcher.updates(timeout=20)).value == content
-    await watcher.stop()
-    await bucket.delete("source.b")
-    assert (await (await router.client.jetstream().key_value("network-policies")).status()).values == 2
-    jetstream = router.client.jetstream()
-    await jetstream.get_msg("KV_network-policies", subject="$KV.network-policies.source.a", direct=True)
-    await jetstream.purge_stream("KV_network-policies", subject="$KV.network-policies.source.a")
-
-    assert router.refusals == []
+async def test_routers_keep_policies_and_nobody_else_may_read_them(login: Login, server: NatsServer) -> None:
+    errors: list[Exception] = []
+    options = LinkOptions(user="router", password="secret-of-router")
+    hubs = [InternalHub(lambda: None) for _ in range(2)]
+    stores = [PolicyBucket(InternalPolicies(), hub, Logger(sink=lambda _: None)) for hub in hubs]
+    links = [await dial(NatsHost(hostname="127.0.0.1", port=server.port), options, errors.append) for _ in stores]
+    try:
+        for store, link in zip(stores, links, strict=True):
+            await store.begin(link)
+        for port in range(1, 5):
+            await stores[port % 2].add([Policy("a", "b", "tcp", port, port)])
+        for hub in hubs:
+            await eventually(lambda hub=hub: hub.table.allows("a", "b", "tcp", 4), "the policies")
+        # What a store asks only from time to time.
+        bucket = Bucket(links[0], "network-policies", 1)
+        for part in await bucket.parts():
+            await bucket.remove_part(part)
+    finally:
+        for store, link in zip(stores, links, strict=True):
+            await store.close()
+            await link.close()
+    assert errors == []
     agent = await login("agent")
     assert await agent.publish("$JS.API.STREAM.MSG.GET.KV_network-policies") == set()
 
