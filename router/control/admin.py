@@ -12,7 +12,7 @@ import binascii
 import hmac
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -61,13 +61,16 @@ class Admin:
         port: int,
         *,
         key: str,
+        others: Mapping[str, Callable[[], Iterable[bytes]]] | None = None,
     ) -> int:
         """Serve the route table on 127.0.0.1. Returns the port; raises `ListenError` naming ``key``.
 
         Args:
             document: returns the JSON text in pieces, made as they are asked for.
             credentials: returns user and password that are asked for at present.
+            others: further documents, by path.
         """
+        documents = {"/routes": document, **(others or {})}
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             # Gorouter knows no credentials for the health paths, and nothing behind them on this port.
@@ -75,9 +78,8 @@ class Admin:
                 return not_found()
             if not is_authorized(request.headers.get("Authorization", ""), credentials()):
                 return web.Response(status=401, text="401 Unauthorized\n", headers={"WWW-Authenticate": "Basic"})
-            if request.path != "/routes":
-                return not_found()
-            return await _stream(request, document())
+            wanted = documents.get(request.path)
+            return not_found() if wanted is None else await _stream(request, wanted())
 
         server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_S)
         return await self._open(server, "127.0.0.1", port, key, None)

@@ -166,7 +166,11 @@ class ControlProcess:
     async def _open_status_listeners(self) -> None:
         status = self._config.status
         await self._admin.open_routes(
-            self._registry.routes_json, self._credentials, status.routes.port, key="status.routes.port"
+            self._registry.routes_json,
+            self._credentials,
+            status.routes.port,
+            key="status.routes.port",
+            others={"/internal": self._internal.document} if self._internal is not None else {},
         )
         if status.enable_nontls_health_checks:
             await self._admin.open_health(self._health, status.port, key="status.port")

@@ -122,7 +122,8 @@ def inside(tmp_path: Path) -> Iterator[Inside]:
     with Cell(ADDRESSES, resolver=ROUTER) as cell:
         served = tmp_path / "served"
         served.mkdir()
-        (served / "big").write_bytes(bytes(20_000_000))
+        with (served / "big").open("wb") as big:
+            big.truncate(100_000_000)
         serve = [
             sys.executable,
             "-m",
@@ -173,6 +174,14 @@ def test_name_resolves_and_routes_only_for_the_app_that_a_policy_allows(inside: 
         assert inside.cell.run(container, [*denied, f"http://{ROUTER}/"]).stdout == "403"
 
 
+def test_kernel_rules_are_rendered_from_the_running_router(inside: Inside) -> None:
+    furnish(inside)
+    command = [sys.executable, "-m", "router", "policy", "nft", "-c", str(inside.router.config_file)]
+    rules = inside.cell.run("rtr", command)
+    assert rules.returncode == 0, rules.stderr
+    assert "10.255.1.2 . 10.255.1.3 . tcp . 5000" in rules.stdout
+
+
 def test_internal_name_is_nobodys_in_public(inside: Inside) -> None:
     furnish(inside)
     inside.announce_in_public("back", NAME, 5000)
@@ -189,11 +198,11 @@ def test_internal_name_is_nobodys_in_public(inside: Inside) -> None:
 def test_policy_taken_back_ends_the_download_it_permitted(inside: Inside) -> None:
     furnish(inside)
     with inside.cell.start(
-        "front", ["curl", "-sS", "--limit-rate", "100k", "-o", "/dev/null", f"http://{NAME}/big"]
+        "front", ["curl", "-sS", "--limit-rate", "4M", "-o", "/dev/null", f"http://{NAME}/big"]
     ) as slow:
         wait_until(lambda: inside.connections_to("back") > 0, "the download runs")
         inside.policy("policies/delete")
-        assert slow.wait(10) != 0, "the download is cut"
+        assert slow.wait(30) != 0, "the download is cut"
     wait_until(lambda: inside.resolve("front") == ("NOERROR", []), "the name is gone")
     assert inside.get("front", f"http://{ROUTER}/") == "403"
 

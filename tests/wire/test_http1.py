@@ -409,6 +409,8 @@ def test_what_llhttp_refuses_is_refused_after_any_change(raw: bytes, place: int,
     changed = raw[:place] + noise + raw[place:]
     # More heads than one are not a parser of one head's business.
     assume(b"\r\n\r\n" not in changed)
+    # llhttp knows a list of methods, we any token.
+    assume(changed.partition(b" ")[0] == raw.partition(b" ")[0])
     assume(is_refused_by_llhttp(changed))
 
     with pytest.raises(BadMessage):

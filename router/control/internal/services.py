@@ -4,7 +4,7 @@ Owns which parts there are and their order; each part's work is its own module's
 names an internal domain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from router.config.internal import Internal
@@ -15,6 +15,7 @@ from router.control.internal.hub import InternalHub
 from router.control.internal.identity_feed import IdentityFeed
 from router.control.internal.policies import make_policies
 from router.control.internal.policy_api import PolicyApi
+from router.control.internal.state import internal_state, state_document
 from router.control.nats_link import LinkUser
 from router.log import Logger
 
@@ -37,6 +38,7 @@ class InternalServices:
 
     def __init__(self, config: Internal, logger: Logger, router_id: str, on_changes: Callable[[], None]) -> None:
         self.hub = InternalHub(on_changes)
+        self._config = config
         self._policies = make_policies(config, self.hub, logger)
         self._identities = IdentityFeed(config, self.hub.put, logger, router_id=router_id)
         self._discovery = Discovery(config, self.hub, logger, router_id=router_id)
@@ -65,6 +67,10 @@ class InternalServices:
         """End every part, the last one first; those that never started do not mind."""
         for part in reversed(self._parts):
             await part.close()
+
+    def document(self) -> Iterator[bytes]:
+        """Return all facts and the status as JSON, in pieces: what ``/internal`` shows."""
+        return state_document(internal_state(self._config, self.hub, self.status()))
 
     def status(self) -> dict[str, Any]:
         """Return what operators want to know, fit for JSON."""
