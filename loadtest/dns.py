@@ -91,7 +91,10 @@ class Asker:
         return found
 
     def _is_readable(self) -> bool:
-        return bool(select.select([self._socket], [], [], 0)[0])
+        # Not select(), which knows descriptors below 1024 alone.
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _send(self, number: int) -> None:
         self._socket.send((number & 0xFFFF).to_bytes(2) + self._questions[number % DIFFERENT])
