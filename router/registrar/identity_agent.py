@@ -243,8 +243,7 @@ class IdentityAgent:
 
     async def _taken(self) -> bool:
         """Wait until the NATS server has all that was published; false if the connection broke instead."""
-        # NATS' client writes a flush's PING before what it still holds back; only a second one comes after that.
-        return await self._bus.flush() and await self._bus.flush()
+        return await self._bus.flush()
 
     async def _repeat_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
