@@ -3,6 +3,25 @@
 Names follow Gorouter's metric names. Owns counting, not publishing: control merges the workers' numbers.
 """
 
+DENIAL_REASONS = (
+    "certificate-expired",
+    "certificate-for-another-address",
+    "certificate-of-another-app",
+    "certificate-of-another-instance",
+    "certificate-required",
+    "certificate-without-app",
+    "certificate-without-instance",
+    "instance-not-live",
+    "no-policy",
+    "not-internal",
+    "not-ready",
+    "unknown-source",
+)
+"""Why requests of containers are refused, as the audit log says it; counted from zero so that rates can be had."""
+
+_GROUPS = ("responses", "internal_denied")
+"""Attributes that hold several counters."""
+
 
 class Counters:
     """Everything one worker has counted since it started."""
@@ -17,6 +36,7 @@ class Counters:
         "bad_requests",
         "client_aborts",
         "internal_denials",
+        "internal_denied",
         "internal_revocations",
         "rejected_requests",
         "requests",
@@ -45,7 +65,9 @@ class Counters:
         self.backend_tls_handshake_failed = 0
         self.client_aborts = 0
         self.internal_denials = 0
-        """Requests of containers refused by policy."""
+        """Requests of containers that were refused, for whatever reason."""
+        self.internal_denied = dict.fromkeys(DENIAL_REASONS, 0)
+        """The same by reason."""
         self.internal_revocations = 0
         """Exchanges ended because their permission was taken back."""
         self.retries = 0
@@ -59,8 +81,10 @@ class Counters:
             setattr(self, name, getattr(self, name) + 1)
 
     def as_dict(self) -> dict[str, int]:
-        """Return all counters by name; responses as ``responses_2xx`` and so on."""
-        counts = {name: getattr(self, name) for name in self.__slots__ if name != "responses"}
+        """Return all counters by name, groups as ``responses_2xx`` and ``internal_denials_no_policy``."""
+        counts = {name: getattr(self, name) for name in self.__slots__ if name not in _GROUPS}
         for digit, count in enumerate(self.responses):
             counts[f"responses_{digit or 'x'}xx"] = count
+        for reason, count in self.internal_denied.items():
+            counts[f"internal_denials_{reason.replace('-', '_')}"] = count
         return counts

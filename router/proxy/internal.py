@@ -153,7 +153,9 @@ class InternalProxy(Proxy):
 
     def _deny(self, exchange: Exchange, name: str, caller: Identity | None, reason: str) -> reply.Reply:
         """An unknown name gets the same answer as a forbidden one: whether it exists is nobody's business."""
-        self.counters.internal_denials += 1
+        counters = self.counters
+        counters.internal_denials += 1
+        counters.internal_denied[reason] = counters.internal_denied.get(reason, 0) + 1
         self._log("internal-request-denied", exchange, name, caller, reason)
         if reason == "not-ready":
             return reply.policies_not_ready()

@@ -95,6 +95,8 @@ def test_forbidden_caller_gets_403_and_an_audit_line(plane: RunningPlane) -> Non
     line = next(line for line in plane.log if line["message"] == "internal-request-denied")
     assert line["data"]["caller_app"] == "stranger"
     assert line["data"]["reason"] == "no-policy"
+    counts = plane.plane.counters.as_dict()
+    assert (counts["internal_denials"], counts["internal_denials_no_policy"]) == (1, 1)
 
 
 def test_unknown_name_cannot_be_told_from_a_forbidden_one(plane: RunningPlane) -> None:

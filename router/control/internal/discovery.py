@@ -60,6 +60,8 @@ class DiscoveryStatus(Struct, frozen=True):
     """Names and addresses that were not taken, by reason, since the start."""
     stale: int
     """Instances forgotten because nothing was heard of them, since the start."""
+    age_s: float | None
+    """Seconds since the last registration or unregistration that could be read; None before the first."""
 
 
 class Discovery:
@@ -103,6 +105,7 @@ class Discovery:
         self._link: Link | None = None
         self._messages = 0
         self._bad_messages = 0
+        self._heard_at: float | None = None
 
     @property
     def status(self) -> DiscoveryStatus:
@@ -115,6 +118,7 @@ class Discovery:
             bad_messages=self._bad_messages,
             refusals=dict(self._log.refusals),
             stale=self._log.stale,
+            age_s=None if self._heard_at is None else self._clock() - self._heard_at,
         )
 
     async def start(self) -> None:
@@ -163,11 +167,13 @@ class Discovery:
     def _take(self, subject: str, payload: bytes) -> None:
         """Give one message to the table, or say what is wrong with it."""
         self._messages += 1
+        now = self._clock()
         try:
             if subject == REGISTER:
-                self._table.register(decode_register(payload), self._clock())
+                self._table.register(decode_register(payload), now)
             else:
-                self._table.unregister(decode_unregister(payload), self._clock())
+                self._table.unregister(decode_unregister(payload), now)
+            self._heard_at = now
         except DiscoveryError as error:
             self._bad_messages += 1
             shown = payload[: 4 * LOGGED_CHARS].decode("utf-8", "replace")[:LOGGED_CHARS]

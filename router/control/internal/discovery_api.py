@@ -58,16 +58,22 @@ class DiscoveryCounters:
 
     Attributes:
         controller: names asked for over the controller's API.
+        controller_failures: of these, failed because names were not warm.
         adapter: requests to the adapter's API, health checks left out.
         adapter_failures: of these, failed because names were not warm.
     """
 
-    __slots__ = ("adapter", "adapter_failures", "controller")
+    __slots__ = ("adapter", "adapter_failures", "controller", "controller_failures")
 
     def __init__(self) -> None:
         self.controller = 0
+        self.controller_failures = 0
         self.adapter = 0
         self.adapter_failures = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Return all of them by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class DiscoveryApi:
@@ -156,6 +162,7 @@ class Controller:
             return web.Response(status=404, text="404 page not found\n")
         self._counters.controller += 1
         if not self._table.names_warm:
+            self._counters.controller_failures += 1
             return web.Response(status=500, text=NOT_WARM)
         # Without a name, the last element of the path is "registration"; nobody is called that.
         name = request.path.rstrip("/").rpartition("/")[2]

@@ -64,6 +64,8 @@ class IdentityStatus(Struct, frozen=True):
     """Taken since the start."""
     bad_messages: int
     """Refused as malformed, or passed over as late, since the start."""
+    age_s: float | None
+    """Seconds since the last message that was taken; None before the first."""
     file_error: str
     """Why the file is not in force as it is now; empty if it is, or there is none."""
 
@@ -103,6 +105,7 @@ class IdentityFeed:
         self._asked_at = 0.0
         self._messages = 0
         self._bad_messages = 0
+        self._taken_at: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -114,6 +117,7 @@ class IdentityFeed:
             conflicts=sorted(table.conflicts),
             messages=self._messages,
             bad_messages=self._bad_messages,
+            age_s=None if self._taken_at is None else self._clock() - self._taken_at,
             file_error=self._file_error,
         )
 
@@ -196,6 +200,8 @@ class IdentityFeed:
             raise IdentityError("there is no such subject")
         self._messages += taken
         self._bad_messages += not taken
+        if taken:
+            self._taken_at = now
 
     async def _answer(self, reply: str) -> None:
         if reply and self._link is not None:

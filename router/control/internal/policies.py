@@ -6,7 +6,8 @@ that; before the first and after the last moment of it everything is denied.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -58,12 +59,22 @@ class Freshness:
     Args:
         source: what the source is called in the log and the status.
         keep_s: seconds for which the last set holds when the source is lost.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, source: str, hub: InternalHub, keep_s: float, logger: Logger) -> None:
+    def __init__(
+        self,
+        source: str,
+        hub: InternalHub,
+        keep_s: float,
+        logger: Logger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.state = SourceState.WAITING
         self.error = ""
         """Why the source cannot be read; empty while it can."""
+        self._lost_at = 0.0
+        self._clock = clock
         self._source = source
         self._hub = hub
         self._keep_s = keep_s
@@ -88,14 +99,22 @@ class Freshness:
         self.error = error
         if self.state is SourceState.CURRENT:
             self.state = SourceState.LOST
+            self._lost_at = self._clock()
             self._expiry = asyncio.get_running_loop().call_later(self._keep_s, self._expire)
 
     def close(self) -> None:
         """Let things be as they are."""
         self._cancel_expiry()
 
+    @property
+    def age_s(self) -> float | None:
+        """For how long the set could not be read again: 0 while it can be, None before the first."""
+        if self.state is SourceState.WAITING:
+            return None
+        return 0.0 if self.state is SourceState.CURRENT else self._clock() - self._lost_at
+
     def status(self) -> dict[str, Any]:
-        return {"source": self._source, "state": self.state.value, "error": self.error}
+        return {"source": self._source, "state": self.state.value, "age_s": self.age_s, "error": self.error}
 
     def _expire(self) -> None:
         self._expiry = None

@@ -31,6 +31,9 @@ IDLE_S = 60.0
 MAX_HEADER_BYTES = 64 * 1024
 """Of one header: tokens that name many spaces are long."""
 
+OUTCOMES = ("ok", "denied", "refused", "failed")
+"""What became of a request: done; the caller is unknown or may not (401, 403); another 4xx; 5xx."""
+
 _silent = logging.getLogger("router.policy-api")
 """For aiohttp, whose remarks on clients' mistakes have no place in the component log."""
 _silent.addHandler(logging.NullHandler())
@@ -39,6 +42,21 @@ _silent.propagate = False
 
 class PolicyApiError(Exception):
     """The policy API cannot start; the text names the key of the configuration."""
+
+
+class PolicyApiCounters:
+    """Requests since the start by outcome.
+
+    Attributes:
+        external: of the external API.
+        internal: of the internal API.
+    """
+
+    __slots__ = ("external", "internal")
+
+    def __init__(self) -> None:
+        self.external = dict.fromkeys(OUTCOMES, 0)
+        self.internal = dict.fromkeys(OUTCOMES, 0)
 
 
 class PolicyApi:
@@ -53,6 +71,7 @@ class PolicyApi:
         clock: monotonic, seconds.
 
     Attributes:
+        counters: requests by outcome.
         port: of the external API once started, 0 while it is off.
         internal_port: of the internal API.
     """
@@ -66,6 +85,7 @@ class PolicyApi:
         directory: SpaceDirectory | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.counters = PolicyApiCounters()
         self.port = 0
         self.internal_port = 0
         self._config = config
@@ -112,7 +132,8 @@ class PolicyApi:
         api = ExternalApi(
             config, self._store, self._hub.table, self._directory, authenticator, self._logger, self._clock
         )
-        return await self._open(api.application(), config.port, "internal.policy_api.port", context)
+        app = counting(api.application(), self.counters.external)
+        return await self._open(app, config.port, "internal.policy_api.port", context)
 
     async def _start_internal(self) -> int:
         config = self._config
@@ -125,9 +146,8 @@ class PolicyApi:
             client_ca=config.internal_ca_certs,
         )
         api = InternalApi(self._store, self._hub.table, self._logger)
-        return await self._open(
-            api.application(), config.internal_port, "internal.policy_api.internal_port", context
-        )
+        app = counting(api.application(), self.counters.internal)
+        return await self._open(app, config.internal_port, "internal.policy_api.internal_port", context)
 
     async def _open(self, app: web.Application, port: int, key: str, context: ssl.SSLContext | None) -> int:
         listening = _bound(self._config.address, port, key)
@@ -147,6 +167,25 @@ class PolicyApi:
         bound = int(listening.getsockname()[1])
         self._logger.info("policy-api-listening", key=key, address=self._config.address, port=bound)
         return bound
+
+
+def counting(app: web.Application, counts: dict[str, int]) -> web.Application:
+    """Let an application count its answers by outcome, and return it."""
+
+    async def count(_: web.Request, answer: web.StreamResponse) -> None:
+        counts[outcome(answer.status)] += 1
+
+    app.on_response_prepare.append(count)
+    return app
+
+
+def outcome(status: int) -> str:
+    """Return under which of `OUTCOMES` an answer is counted."""
+    if status < 400:
+        return "ok"
+    if status in (401, 403):
+        return "denied"
+    return "refused" if status < 500 else "failed"
 
 
 def check_exposure(config: internal.PolicyApi) -> None:

@@ -7,10 +7,13 @@ names an internal domain.
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from msgspec.structs import asdict
+
 from router.config.internal import Internal
 from router.control.internal.discovery import Discovery
 from router.control.internal.discovery_api import DiscoveryApi
 from router.control.internal.dns_server import DnsServer
+from router.control.internal.figures import internal_counters, internal_gauges
 from router.control.internal.hub import InternalHub
 from router.control.internal.identity_feed import IdentityFeed
 from router.control.internal.policies import make_policies
@@ -43,13 +46,15 @@ class InternalServices:
         self._identities = IdentityFeed(config, self.hub.put, logger, router_id=router_id)
         self._discovery = Discovery(config, self.hub, logger, router_id=router_id)
         self._dns = DnsServer(config, lambda: self.hub.table, logger)
+        self._policy_api = PolicyApi(config.policy_api, self._policies, self.hub, logger)
+        self._discovery_api = DiscoveryApi(config.discovery_api, self.hub, logger)
         # Facts come first, so that what answers questions has them early.
         self._parts: list[_Part] = [
             self._identities,
             self._policies,
             self._discovery,
-            PolicyApi(config.policy_api, self._policies, self.hub, logger),
-            DiscoveryApi(config.discovery_api, self.hub, logger),
+            self._policy_api,
+            self._discovery_api,
             self._dns,
         ]
 
@@ -79,7 +84,23 @@ class InternalServices:
             "policies_ready": table.policies_ready,
             "names_warm": table.names_warm,
             "names": len(table.names),
-            "identities": len(table.identities),
+            "identities": asdict(self._identities.status),
             "policy_sources": len(table.sources()),
             "policies": self._policies.status(),
+            "discovery": asdict(self._discovery.status),
+            "dns": asdict(self._dns.counters),
+            "policy_api": self._policy_api.counters.external,
+            "policy_internal_api": self._policy_api.counters.internal,
+            "discovery_api": self._discovery_api.counters.as_dict(),
         }
+
+    def counters(self) -> dict[str, int]:
+        """Return what was counted since the start, each name with the prefix ``internal_``, for metrics."""
+        return internal_counters(self.status())
+
+    def gauges(self) -> dict[str, float]:
+        """Return how things are, each name with the prefix ``internal_``, for metrics.
+
+        Ages are in seconds, and missing as long as there is nothing to have one.
+        """
+        return internal_gauges(self.status())

@@ -28,7 +28,7 @@ async def test_nothing_is_relied_on_before_the_first_set() -> None:
     freshness, hub, lines = make_freshness(0.0)
     freshness.lost("not there")
     assert freshness.state is SourceState.WAITING
-    assert freshness.status() == {"source": "a source", "state": "waiting", "error": "not there"}
+    assert freshness.status() == {"source": "a source", "state": "waiting", "age_s": None, "error": "not there"}
     await asyncio.sleep(0)
     assert not hub.table.policies_ready
     assert [line["message"] for line in lines] == ["policies-cannot-be-read"]
@@ -40,6 +40,20 @@ async def test_a_set_that_was_read_is_relied_on() -> None:
     freshness.read()
     assert hub.table.policies_ready
     assert [line["message"] for line in lines] == ["policies-read"]
+
+
+async def test_age_of_a_set_counts_from_its_loss() -> None:
+    now = 100.0
+    freshness = Freshness("a source", InternalHub(lambda: None), 9.0, Logger(sink=lambda _: None), lambda: now)
+    assert freshness.age_s is None
+    freshness.read()
+    now = 200.0
+    assert freshness.age_s == 0.0
+    freshness.lost("gone")
+    now = 203.0
+    freshness.lost("still gone")
+    assert freshness.age_s == 3.0
+    freshness.close()
 
 
 async def test_a_lost_source_is_denied_after_its_time_and_back_at_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 from router.certs import issue, make_ca
 from router.config import internal
 from router.control.internal.hub import InternalHub
-from router.control.internal.policy_api import PolicyApi, PolicyApiError, check_exposure
+from router.control.internal.policy_api import PolicyApi, PolicyApiError, check_exposure, outcome
 from router.control.listeners import ListenError
 from router.log import Logger
 from tests.support.certificates import client_context
@@ -169,3 +169,34 @@ async def test_malformed_request_is_refused_and_costs_nobody_else_anything() -> 
         assert answer.status == 200
     await api.close()
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (200, "ok"),
+        (304, "ok"),
+        (400, "refused"),
+        (401, "denied"),
+        (403, "denied"),
+        (404, "refused"),
+        (500, "failed"),
+    ],
+)
+def test_status_of_an_answer_is_its_outcome(status: int, expected: str) -> None:
+    assert outcome(status) == expected
+
+
+async def test_answers_are_counted_by_outcome() -> None:
+    api = made(port=free_port(), admin_token="token")
+    await api.start()
+    url = f"http://127.0.0.1:{api.port}/networking/v1/external/policies"
+    async with aiohttp.ClientSession() as session:
+        for headers in ({}, {"Authorization": "Bearer token"}):
+            async with session.get(url, headers=headers):
+                pass
+        async with session.get(f"{url}/none"):
+            pass
+    await api.close()
+    assert api.counters.external == {"ok": 1, "denied": 1, "refused": 1, "failed": 0}
+    assert set(api.counters.internal.values()) == {0}
