@@ -1,4 +1,4 @@
-"""Which endpoint of a pool an attempt goes to (GOROUTER.md §6.1, 6.2, 4.8).
+"""Which endpoint of a pool an attempt goes to (GOROUTER.md §6.1-6.3, 6.7, 6.9, 4.8).
 
 Pure decisions: time and randomness are arguments. An attempt never goes to an endpoint that this exchange has
 tried already while another is left; Gorouter's least-connection forgets what it tried.
@@ -6,10 +6,12 @@ tried already while another is left; Gorouter's least-connection forgets what it
 
 from collections.abc import Callable
 
+from router.routing.hashing import DEFAULT_TABLE_SIZE
 from router.routing.pool import Endpoint, Pool
 
 ROUND_ROBIN = "round-robin"
 LEAST_CONNECTION = "least-connection"
+HASH = "hash"
 
 
 class Balancer:
@@ -20,13 +22,28 @@ class Balancer:
         max_in_flight: an endpoint with this many exchanges in flight is not chosen; 0 is no limit.
         mark_s: how long a failure mark holds, in seconds.
         random: returns a number in [0, 1).
+        zone: the availability zone this router is in.
+        az_local: first attempts go to endpoints of the same zone if there is one to be had.
+        table_size: slots of the hash table of a pool; a prime.
     """
 
-    def __init__(self, algorithm: str, max_in_flight: int, mark_s: float, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        algorithm: str,
+        max_in_flight: int,
+        mark_s: float,
+        random: Callable[[], float],
+        zone: str = "",
+        az_local: bool = False,
+        table_size: int = DEFAULT_TABLE_SIZE,
+    ) -> None:
         self._least = algorithm == LEAST_CONNECTION
         self._max_in_flight = max_in_flight
         self._mark_s = mark_s
         self._random = random
+        self._zone = zone
+        self._az_local = az_local
+        self._table_size = table_size
 
     def all_overloaded(self, pool: Pool) -> bool:
         """Whether no endpoint of a pool that has some may take another exchange."""
@@ -38,12 +55,32 @@ class Balancer:
                 return False
         return bool(pool.endpoints)
 
-    def choose(self, pool: Pool, tried: list[Endpoint] | None, now: float) -> Endpoint | None:
+    def by_instance(self, pool: Pool, wanted: bytes) -> Endpoint | None:
+        """Return the endpoint that a sticky cookie names by instance id, or else by address.
+
+        None if there is no such member or it is overloaded; a failure mark is not looked at.
+        """
+        name = wanted.decode(errors="replace")
+        if not name:
+            return None
+        found: Endpoint | None = None
+        for endpoint in pool.endpoints:
+            if endpoint.record.instance_id == name:
+                found = endpoint
+                break
+            if endpoint.address == name:
+                found = endpoint
+        return None if found is None or self._overloaded(found) else found
+
+    def choose(
+        self, pool: Pool, tried: list[Endpoint] | None, now: float, hash_key: bytes = b""
+    ) -> Endpoint | None:
         """Return the endpoint for the next attempt, or None if there is none to be had.
 
         Args:
             tried: endpoints that earlier attempts of this exchange went to.
             now: monotonic seconds.
+            hash_key: for pools that hash, the value of their header; without one the router's algorithm is used.
         """
         endpoints = pool.endpoints
         if len(endpoints) == 1:
@@ -51,16 +88,29 @@ class Balancer:
             return None if self._overloaded(only) else only
         if not endpoints:
             return None
-        if tried and all(endpoint in tried for endpoint in endpoints):
-            tried = None
+        least = self._least
         algorithm = pool.options.algorithm
-        least = self._least if not algorithm else algorithm == LEAST_CONNECTION
+        if algorithm:
+            if algorithm != HASH:
+                least = algorithm == LEAST_CONNECTION
+            elif hash_key:
+                return self._hashed(pool, tried, hash_key)
+        if tried:
+            if _exhausted(endpoints, tried):
+                tried = None
+        elif self._az_local:
+            local = self._local(pool, now, least)
+            if local is not None:
+                return local
         if least:
-            return self._least_connection(endpoints, tried, now)
+            return self._least_connection(pool, endpoints, tried, now)
         return self._round_robin(pool, tried, now)
 
     def _overloaded(self, endpoint: Endpoint) -> bool:
         return self._max_in_flight > 0 and endpoint.in_flight >= self._max_in_flight
+
+    def _marked(self, pool: Pool, endpoint: Endpoint, now: float) -> bool:
+        return endpoint.failed_at != 0.0 and now - endpoint.failed_at < self._mark_s and pool.part_of is None
 
     def _round_robin(self, pool: Pool, tried: list[Endpoint] | None, now: float) -> Endpoint | None:
         endpoints = pool.endpoints
@@ -74,7 +124,7 @@ class Balancer:
             endpoint = endpoints[index]
             if self._overloaded(endpoint) or (tried and endpoint in tried):
                 continue
-            if endpoint.failed_at:
+            if endpoint.failed_at and pool.part_of is None:
                 if now - endpoint.failed_at < self._mark_s:
                     if fallback < 0:
                         fallback = index
@@ -91,7 +141,7 @@ class Balancer:
         return endpoints[fallback]
 
     def _least_connection(
-        self, endpoints: list[Endpoint], tried: list[Endpoint] | None, now: float
+        self, pool: Pool, endpoints: list[Endpoint], tried: list[Endpoint] | None, now: float
     ) -> Endpoint | None:
         # Gorouter: marks are not looked at, so an endpoint that refuses connections, having nothing in flight,
         # is tried first by every request.
@@ -103,8 +153,63 @@ class Balancer:
             endpoint = endpoints[(start + step) % count]
             if self._overloaded(endpoint) or (tried and endpoint in tried):
                 continue
-            marked = endpoint.failed_at and now - endpoint.failed_at < self._mark_s
+            marked = endpoint.failed_at and self._marked(pool, endpoint, now)
             rank = (bool(marked), endpoint.in_flight)
             if best is None or rank < best_rank:
                 best, best_rank = endpoint, rank
         return best
+
+    # Our own availability zone.
+
+    def _local(self, pool: Pool, now: float, least: bool) -> Endpoint | None:
+        """Return a healthy endpoint of our zone, if there is one."""
+        # Gorouter: a zone without a healthy endpoint costs those of the other zones their failure marks.
+        endpoints = pool.endpoints
+        if least:
+            usable = [endpoint for endpoint in endpoints if self._usable_here(pool, endpoint, now)]
+            return self._least_connection(pool, usable, None, now) if usable else None
+        count = len(endpoints)
+        cursor = pool.cursor if pool.cursor >= 0 else int(self._random() * count)
+        for step in range(count):
+            index = (cursor + step) % count
+            if self._usable_here(pool, endpoints[index], now):
+                pool.cursor = index + 1
+                return endpoints[index]
+        return None
+
+    def _usable_here(self, pool: Pool, endpoint: Endpoint, now: float) -> bool:
+        return (
+            endpoint.record.availability_zone == self._zone
+            and not self._overloaded(endpoint)
+            and not self._marked(pool, endpoint, now)
+        )
+
+    # By the value of a header.
+
+    def _hashed(self, pool: Pool, tried: list[Endpoint] | None, hash_key: bytes) -> Endpoint | None:
+        """Return the first balanced endpoint from the slot of the key on; the first of all if none is balanced.
+
+        A retry that starts from the same slot and passes over what was tried comes to the same as going on from
+        the last slot. Gorouter answers 502 when what is left has too much in flight, as it may have if one
+        endpoint fails each of its requests at once and brings the mean down.
+        """
+        members = pool.endpoints
+        whole = pool if pool.part_of is None else pool.part_of
+        if tried and _exhausted(members, tried):
+            tried = None
+        balance = pool.options.hash_balance
+        mean = sum([endpoint.in_flight for endpoint in members]) / len(members) if balance else 0.0
+        fallback: Endpoint | None = None
+        for endpoint in whole.hash_table(self._table_size).owners_of(hash_key):
+            if self._overloaded(endpoint) or (tried and endpoint in tried):
+                continue
+            if whole is not pool and endpoint not in members:
+                continue
+            if not mean or endpoint.in_flight / mean <= balance:
+                return endpoint
+            fallback = fallback or endpoint
+        return fallback
+
+
+def _exhausted(endpoints: list[Endpoint], tried: list[Endpoint]) -> bool:
+    return all(endpoint in tried for endpoint in endpoints)

@@ -5,8 +5,10 @@ the choice (`routing.balancing`) nor the authoritative table (control's registry
 own: nothing is shared between processes.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+from router.routing.hashing import fill_table, slot_of
 from router.routing.records import EndpointRecord, PoolOptions
 from router.routing.sharing import NO_TAGS, Tags
 
@@ -91,24 +93,65 @@ class Endpoint:
             self.idle, old.idle = [*(self.idle or ()), *old.idle], None
 
 
+class HashTable:
+    """Whose slot is whose in a pool, as long as its members stay the same (GOROUTER.md §6.9)."""
+
+    __slots__ = ("_owners", "_slots")
+
+    def __init__(self, endpoints: list[Endpoint], size: int) -> None:
+        self._owners = sorted(endpoints, key=_hash_id)
+        self._slots = fill_table([_hash_id(owner) for owner in self._owners], size)
+
+    def owners_of(self, key: bytes) -> Iterator[Endpoint]:
+        """Yield the endpoint that a header value belongs to, then the others in the order of their next slots."""
+        slots = self._slots
+        size = len(slots)
+        start = slot_of(key, size)
+        seen: set[int] = set()
+        for step in range(size):
+            owner = slots[(start + step) % size]
+            if owner not in seen:
+                yield self._owners[owner]
+                seen.add(owner)
+                if len(seen) == len(self._owners):
+                    return
+
+
+def _hash_id(endpoint: Endpoint) -> str:
+    # Gorouter: endpoints without an instance id are one and the same, and only the last of them gets requests.
+    return endpoint.record.instance_id or endpoint.address
+
+
 class Pool:
     """The endpoints of one route, in registration order.
+
+    Args:
+        part_of: the pool whose members these are some of, for a request that names instances.
 
     Attributes:
         cursor: where round-robin goes on; -1 until first used, then random start (GOROUTER.md §6.1).
     """
 
-    __slots__ = ("context_path", "cursor", "endpoints", "key", "options")
+    __slots__ = ("_hash_table", "context_path", "cursor", "endpoints", "key", "options", "part_of")
 
-    def __init__(self, key: str, context_path: str, options: PoolOptions) -> None:
+    def __init__(self, key: str, context_path: str, options: PoolOptions, part_of: "Pool | None" = None) -> None:
         self.key = key
         self.context_path = context_path
         self.options = options
         self.endpoints: list[Endpoint] = []
         self.cursor = -1
+        self.part_of = part_of
+        self._hash_table: HashTable | None = None
+
+    def hash_table(self, size: int) -> HashTable:
+        """Return the table of this pool, of ``size`` slots, made on first use after a change of members."""
+        if self._hash_table is None:
+            self._hash_table = HashTable(self.endpoints, size)
+        return self._hash_table
 
     def put(self, endpoint: Endpoint, replaced: Endpoint | None) -> None:
         """Append the endpoint, or put it where ``replaced`` stands if that is still a member."""
+        self._hash_table = None
         if replaced is not None:
             for index, member in enumerate(self.endpoints):
                 if member is replaced:
@@ -119,7 +162,10 @@ class Pool:
             self.endpoints.append(endpoint)
 
     def remove(self, endpoint_id: int) -> bool:
-        """Take a member out; return whether it was one."""
+        """Take a member out, of the pool this is a part of too; return whether it was one."""
+        self._hash_table = None
+        if self.part_of is not None:
+            self.part_of.remove(endpoint_id)
         for index, member in enumerate(self.endpoints):
             if member.endpoint_id == endpoint_id:
                 del self.endpoints[index]
