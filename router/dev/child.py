@@ -45,6 +45,11 @@ class Child:
     def running(self) -> bool:
         return self._process.returncode is None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended with status 0."""
+        return self._process.returncode == 0
+
     async def ended(self) -> str:
         """Wait for the end, and return it in words: ``exited with status 1``, ``was ended by SIGKILL``."""
         status = await self._process.wait()

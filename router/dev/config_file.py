@@ -23,6 +23,8 @@ class RouterSettings(NamedTuple):
     certificate: str
     private_key: str
     access_log: Path
+    internal: dict[str, Any] | None = None
+    """The section ``internal``."""
 
 
 HEADER = """\
@@ -37,6 +39,7 @@ def config_text(settings: RouterSettings) -> str:
 
 
 def _config(settings: RouterSettings) -> dict[str, Any]:
+    internal = {} if settings.internal is None else {"internal": settings.internal}
     return {
         "listen_address": "127.0.0.1",
         "port": settings.http_port,
@@ -71,6 +74,7 @@ def _config(settings: RouterSettings) -> dict[str, Any]:
         "backends": {"max_attempts": 3},
         "logging": {"level": "info", "format": {"timestamp": "rfc3339"}},
         "access_log": {"file": str(settings.access_log)},
+        **internal,
     }
 
 

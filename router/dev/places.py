@@ -7,6 +7,7 @@ user's state directory.
 import fcntl
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -45,17 +46,44 @@ def lock(state: Path) -> IO[str] | None:
     return file
 
 
-def is_free(port: int) -> bool:
-    """Tell whether a server can be started on this port of the loopback address."""
+def is_free(port: int, address: str = LOOPBACK) -> bool:
+    """Tell whether a server can be started on this port of a loopback address."""
     with socket.socket() as probe:
         # As servers do: connections of a server that has ended are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((address, port))
             probe.listen(1)
         except OSError:
             return False
     return True
+
+
+def can_bind(address: str, port: int = 0) -> bool:
+    """Tell whether datagrams can be received at an address; with port 0, whether it is one of this machine's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int, addresses: Sequence[str], taken: Sequence[int], *, udp: bool = False) -> int:
+    """Return a port that is free on all of these addresses of this machine: the preferred one if possible.
+
+    Args:
+        udp: it must be free for datagrams as well.
+    """
+    port = preferred
+    while port in taken or not all(_serves(port, address, udp) for address in addresses):
+        with socket.create_server((addresses[0], 0)) as any_free:
+            port = any_free.getsockname()[1]
+    return port
+
+
+def _serves(port: int, address: str, udp: bool) -> bool:
+    return is_free(port, address) and (not udp or can_bind(address, port))
 
 
 def free_ports(preferred: list[int], taken: set[int]) -> list[int]:

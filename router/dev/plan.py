@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from router.certs import write_development_certificates, write_private
+from router.certs import DevelopmentFiles, write_development_certificates, write_private
 from router.dev.broker import PACKAGE, find_nats_server
 from router.dev.config_file import RouterSettings, config_text
+from router.dev.inside import ROUTER, Inside, chosen, internal_section
 from router.dev.places import (
     LOOPBACK,
+    can_bind,
     default_certificate_directory,
     default_state_directory,
+    free_port,
     free_ports,
     is_free,
     lock,
 )
 from router.registrar.bus import redacted, server_problems
 from router.view import Source
+
+INSTANCES = 2
+"""Of each sample app."""
 
 STATUS_PORT, ROUTES_PORT, ROUTE_SERVICES_PORT = 8081, 8082, 7070
 """The router's internal ports; where one is taken, any free one does."""
@@ -62,10 +68,19 @@ class Plan(NamedTuple):
     routes: Source
     """Where the router's table is to be had."""
     access_log: Path
+    inside: Inside | None = None
+    """None: there is no internal routing."""
+    inside_left_out: str = ""
+    """Why there is none."""
 
     @property
     def nats_shown(self) -> str:
         return redacted(self.nats_url)
+
+    @property
+    def internal_state(self) -> Source:
+        """Where all that internal routing decides by is to be had."""
+        return self.routes._replace(url=self.routes.url.removesuffix("/routes") + "/internal")
 
     def log(self, name: str) -> Path:
         return self.state / f"{name.replace('/', '-')}.log"
@@ -100,13 +115,39 @@ def _plan(options: Options, state: Path) -> Plan:
     certificates = write_development_certificates(
         (options.certs_dir or default_certificate_directory(state)).absolute()
     )
+    left_out = _inside_left_out(options)
+    inside, settings = _settings(options, certificates, state / "access.log", has_inside=not left_out)
+    config_file = state / "router.yml"
+    write_private(config_file, config_text(settings))
+    return Plan(
+        options=options,
+        state=state,
+        nats_server=nats_server,
+        nats_url=_nats_url(options),
+        nats_host=settings.nats_host,
+        nats_port=settings.nats_port,
+        config_file=config_file,
+        ca_certificate=certificates.ca_certificate,
+        certificates_made=certificates.made,
+        routes=Source(f"http://{LOOPBACK}:{settings.routes_port}/routes", "router", settings.status_password),
+        access_log=settings.access_log,
+        inside=inside,
+        inside_left_out=left_out,
+    )
+
+
+def _settings(
+    options: Options, certificates: DevelopmentFiles, access_log: Path, *, has_inside: bool
+) -> tuple[Inside | None, RouterSettings]:
+    """Choose what nobody has asked for: ports and passwords."""
     named = {options.http_port, options.https_port, options.nats_port}
     status_port, routes_port, route_services_port = free_ports(
         [STATUS_PORT, ROUTES_PORT, ROUTE_SERVICES_PORT], named
     )
-    nats_url = options.nats_url or f"nats://{LOOPBACK}:{options.nats_port}"
-    nats = urlsplit(nats_url)
-    settings = RouterSettings(
+    taken = [*named, status_port, routes_port, route_services_port]
+    inside = chosen(free_port, INSTANCES, taken) if has_inside else None
+    nats = urlsplit(_nats_url(options))
+    return inside, RouterSettings(
         http_port=options.http_port,
         https_port=options.https_port,
         status_port=status_port,
@@ -120,23 +161,20 @@ def _plan(options: Options, state: Path) -> Plan:
         status_password=secrets.token_urlsafe(12),
         certificate=certificates.server_certificate.read_text(),
         private_key=certificates.server_key.read_text(),
-        access_log=state / "access.log",
+        access_log=access_log,
+        internal=internal_section(inside, secrets.token_urlsafe(12)) if inside else None,
     )
-    config_file = state / "router.yml"
-    write_private(config_file, config_text(settings))
-    return Plan(
-        options=options,
-        state=state,
-        nats_server=nats_server,
-        nats_url=nats_url,
-        nats_host=settings.nats_host,
-        nats_port=settings.nats_port,
-        config_file=config_file,
-        ca_certificate=certificates.ca_certificate,
-        certificates_made=certificates.made,
-        routes=Source(f"http://{LOOPBACK}:{routes_port}/routes", "router", settings.status_password),
-        access_log=settings.access_log,
-    )
+
+
+def _nats_url(options: Options) -> str:
+    return options.nats_url or f"nats://{LOOPBACK}:{options.nats_port}"
+
+
+def _inside_left_out(options: Options) -> str:
+    """Return why there can be no internal routing, empty if there can."""
+    if options.nats_url:
+        return "a NATS server of somebody else's may lack JetStream, and has other containers' identities"
+    return "" if can_bind(ROUTER) else f"{ROUTER} is no address of this machine, as it is on Linux"
 
 
 def _problems(options: Options, nats_server: Path | None) -> list[str]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.dev.child import Child
+from router.dev.inside import BACKEND, CALLERS, FRONT, NAME, OTHER, ROUTER, Inside
 from router.dev.plan import Plan
 from router.dev.samples import hostname
 from router.dev.stack import APPS, Stack
@@ -54,14 +55,25 @@ class ConsoleScreen:
         self._console.print()
         self._console.print(_processes(stack), soft_wrap=True)
         self._console.print()
-        for comment, line in recipes(stack):
-            self._console.print(Text(f"# {comment}", style="green"), soft_wrap=True)
-            self._console.print(Text(line), soft_wrap=True)
-        self._console.print()
+        self._recipes(recipes(stack))
         plan = stack.plan
+        if plan.inside is not None:
+            title = f"Inside: {NAME}, for containers alone. One is whose address it calls from."
+            self._console.print(Text(title, style="bold"), soft_wrap=True)
+            self._recipes(inside_recipes(plan, plan.inside))
+        else:
+            self._console.print(
+                Text(f"No internal routing: {plan.inside_left_out}.\n", style="dim"), soft_wrap=True
+            )
         logs = f"Logs: {shown(plan.log('router'))} (component log), {shown(plan.access_log)} (one line a request)"
         self._console.print(Text(logs, style="dim"), soft_wrap=True)
         self._console.print(Text(READY, style="bold"))
+
+    def _recipes(self, lines: Sequence[tuple[str, str]]) -> None:
+        for comment, line in lines:
+            self._console.print(Text(f"# {comment}", style="green"), soft_wrap=True)
+            self._console.print(Text(line), soft_wrap=True)
+        self._console.print()
 
     def stopping(self) -> None:
         self._console.print("stopping …", style="dim")
@@ -91,6 +103,8 @@ def _processes(stack: Stack) -> Table:
     table.add_row("router", _pid(stack.router), f"{ports}, {workers}")
     store = f", JetStream in {shown(plan.state / 'nats')}" if stack.nats else ""
     table.add_row("nats-server", _pid(stack.nats), f"{plan.nats_shown}{store}")
+    if plan.inside is not None:
+        table.add_row("cell", _pid(stack.cell), "tells the router whose container addresses are whose")
     for instance in stack.instances:
         table.add_row(instance.child.name, str(instance.child.pid), instance.address)
     return table
@@ -131,6 +145,38 @@ def recipes(stack: Stack) -> list[tuple[str, str]]:
             f"sleep 1; curl {mine}",
         ),
     ]
+
+
+def inside_recipes(plan: Plan, inside: Inside) -> list[tuple[str, str]]:
+    """Return lines that show what containers can and cannot do; the address one calls from says which one is."""
+    router, config = own_command(), shown(plan.config_file)
+    policy = f"{FRONT} {BACKEND} --port {inside.app_port} -c {config}"
+    front, other = (call_line(inside, app) for app in (FRONT, OTHER))
+    return [
+        (
+            f"app {FRONT} looks the name up and learns where the router is",
+            lookup_line(inside, FRONT),
+        ),
+        (f"app {OTHER} has no policy: for it there is no such name, and no answer", lookup_line(inside, OTHER)),
+        (f"{FRONT} calls, on a port that is not {BACKEND}'s own; {BACKEND} is told who it is", front),
+        (f"{OTHER} gets 403, although it knows name and address", other),
+        ("who may reach whom", f"{router} policy list -c {config}"),
+        (
+            f"take the policy back: {FRONT} gets 403 within a second",
+            f"{router} policy remove {policy}; sleep 1; {front}",
+        ),
+        ("and give it again", f"{router} policy add {policy}; sleep 1; {front}"),
+    ]
+
+
+def lookup_line(inside: Inside, app: str) -> str:
+    """Return how a container of an app looks the internal name up."""
+    return f"dig +short -b {CALLERS[app]} @{ROUTER} -p {inside.dns_port} {NAME}"
+
+
+def call_line(inside: Inside, app: str) -> str:
+    """Return how a container of an app calls the internal name."""
+    return f"curl -i --interface {CALLERS[app]} --connect-to ::{ROUTER}: http://{NAME}:{inside.http_port}/"
 
 
 def own_command() -> str:

@@ -6,6 +6,7 @@ somebody kills stays dead, for seeing its traffic move on is what one kills it f
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
@@ -14,14 +15,14 @@ import aiohttp
 
 from router.dev.broker import greets, nats_command
 from router.dev.child import Child
+from router.dev.inside import BACKEND, CALLERS, FRONT, NAME, ROUTER, Inside, backend_address
 from router.dev.places import LOOPBACK
-from router.dev.plan import DevError, Plan
+from router.dev.plan import INSTANCES, DevError, Plan
 from router.dev.samples import hostname, instance_id
 from router.view import Endpoint, ViewError, fetch, parse
 
 NATS = "nats-server"
 APPS = ("hello", "echo")
-INSTANCES = 2
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 8.0
 """A router may take five seconds to end what is in flight."""
@@ -55,6 +56,7 @@ class Stack:
         self.instances: list[Instance] = []
         self.nats: Child | None = None
         self.router: Child | None = None
+        self.cell: Child | None = None
         self.broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._screen = screen
         self._children: list[Child] = []
@@ -75,6 +77,9 @@ class Stack:
         self._watch(self._router_must_live())
         self._screen.starting("sample apps")
         await self._start_samples()
+        if self.plan.inside is not None:
+            self._screen.starting("internal routing")
+            await self._start_inside(self.plan.inside)
 
     async def stop(self) -> None:
         """End everything: the apps, which withdraw their routes, and the router; then NATS. Never raises."""
@@ -127,8 +132,35 @@ class Stack:
             self.instances.append(instance)
             self._watch(self._tell_end_of(instance))
 
-    async def _start_sample(self, app: str, number: int) -> Child:
-        command = [sys.executable, "-m", "router.dev.samples", app, str(number), self.plan.nats_url]
+    async def _start_inside(self, inside: Inside) -> None:
+        agent = [sys.executable, "-m", "router.dev.cell", self.plan.nats_url, str(INSTANCES), str(inside.app_port)]
+        self.cell = await self._spawn("cell", agent)
+        self._watch(self._tell_end_of_cell(self.cell))
+        for number in range(INSTANCES):
+            child = await self._start_sample(BACKEND, number, inside.app_port)
+            address = f"{backend_address(number)}:{inside.app_port}"
+            self.instances.append(Instance(BACKEND, number, child, address))
+            self._watch(self._tell_end_of(self.instances[-1]))
+        for child in (self.cell, *(each.child for each in self.instances if each.app == BACKEND)):
+            await self._must(self._inside_is_known, child)
+        await self._allow_front(inside)
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(local_addr=(CALLERS[FRONT], 0))
+        ) as session:
+            await self._must(lambda: self._front_is_answered(session, inside), self.cell)
+
+    async def _allow_front(self, inside: Inside) -> None:
+        """Do what `router policy add` does, by doing it."""
+        policy = [FRONT, BACKEND, "--port", str(inside.app_port), "-c", str(self.plan.config_file)]
+        child = await self._spawn("policy", [sys.executable, "-m", "router", "policy", "add", *policy])
+        how = await child.ended()
+        if not child.succeeded:
+            raise DevError(
+                [f"`router policy add` {how}; the end of {child.log}:", *child.last_words().splitlines()]
+            )
+
+    async def _start_sample(self, app: str, number: int, port: int = 0) -> Child:
+        command = [sys.executable, "-m", "router.dev.samples", app, str(number), self.plan.nats_url, str(port)]
         return await self._spawn(f"{app}/{number}", command)
 
     async def _must(self, condition: Callable[[], Awaitable[bool]], child: Child) -> None:
@@ -168,6 +200,24 @@ class Stack:
             return {endpoint.private_instance_id: endpoint for endpoints in wanted for endpoint in endpoints}
         return {}
 
+    async def _inside_is_known(self) -> bool:
+        """Tell whether the router knows all containers and names, and relies on its policies."""
+        with contextlib.suppress(ViewError):
+            state = json.loads(await asyncio.to_thread(fetch, self.plan.internal_state))
+            known = len(state["identities"]), len(state["names"].get(NAME, []))
+            return (
+                known == (len(CALLERS) + INSTANCES, INSTANCES) and state["policies_ready"] and state["names_warm"]
+            )
+        return False
+
+    async def _front_is_answered(self, session: aiohttp.ClientSession, inside: Inside) -> bool:
+        url = f"http://{ROUTER}:{inside.http_port}/"
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            timeout = aiohttp.ClientTimeout(total=2)
+            async with session.get(url, headers={"Host": NAME}, timeout=timeout) as response:
+                return response.status == 200
+        return False
+
     def _watch(self, watching: Coroutine[Any, Any, None]) -> None:
         self._watchers.add(asyncio.get_running_loop().create_task(watching))
 
@@ -177,6 +227,11 @@ class Stack:
         left = ", ".join(each.child.name for each in others)
         told = f"its traffic goes to {left}" if left else f"no instance of {instance.app} is left"
         self._screen.event(f"{instance.child.name} (pid {instance.child.pid}) {how}: {told}")
+
+    async def _tell_end_of_cell(self, cell: Child) -> None:
+        how = await cell.ended()
+        told = "routers believe for two minutes what it said, then its containers are nobody's"
+        self._screen.event(f"{cell.name} (pid {cell.pid}) {how}: {told}")
 
     async def _router_must_live(self) -> None:
         assert self.router is not None

@@ -49,6 +49,28 @@ def test_port_shared_by_its_listener_is_not_free_either() -> None:
         assert not places.is_free(listener.getsockname()[1])
 
 
+def test_port_must_be_free_on_every_address_asked_for() -> None:
+    with socket.create_server(("127.0.20.11", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert places.free_port(port, ["127.0.20.10"], []) == port
+        other = places.free_port(port, ["127.0.20.10", "127.0.20.11"], [])
+    assert other != port
+    assert places.free_port(port, ["127.0.20.10", "127.0.20.11"], [port]) != port
+
+
+def test_port_of_a_server_for_datagrams_counts_only_where_it_is_asked_for() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.30.1", 0))
+        port = taken.getsockname()[1]
+        assert places.free_port(port, ["127.0.30.1"], []) == port
+        assert places.free_port(port, ["127.0.30.1"], [], udp=True) != port
+
+
+def test_address_of_another_machine_cannot_be_bound() -> None:
+    assert places.can_bind("127.0.30.1")
+    assert not places.can_bind("192.0.2.1")
+
+
 def test_preferred_ports_are_chosen_when_they_are_free() -> None:
     wanted = [free_port(), free_port()]
     assert places.free_ports(wanted, set()) == wanted

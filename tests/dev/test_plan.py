@@ -49,6 +49,30 @@ def test_table_is_reached_with_the_credentials_of_the_configuration(tmp_path: Pa
     assert plan.routes == source_from_url(url)
 
 
+def test_internal_routing_is_configured_for_ports_that_nobody_else_uses(tmp_path: Path) -> None:
+    asked = options(tmp_path)
+    with prepared(asked) as plan:
+        loaded = load(plan.config_file)
+    internal, inside = loaded.config.internal, plan.inside
+    assert inside is not None
+    assert (internal.dns.port, internal.policy_api.port) == (inside.dns_port, inside.api_port)
+    assert internal.proxy.http_ports == [inside.http_port]
+    assert internal.policy_api.admin_token
+    assert inside.api_port not in (asked.http_port, asked.https_port, asked.nats_port, loaded.config.status.port)
+    assert plan.internal_state.url.endswith("/internal")
+
+
+def test_machine_with_one_loopback_address_goes_without_internal_routing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "can_bind", lambda address: False)
+    with prepared(options(tmp_path)) as plan:
+        loaded = load(plan.config_file)
+    assert plan.inside is None
+    assert "127.0.30.1" in plan.inside_left_out
+    assert not loaded.config.internal.enabled
+
+
 def test_certificates_are_made_once(tmp_path: Path) -> None:
     with prepared(options(tmp_path)) as first:
         pass
@@ -98,6 +122,7 @@ def test_named_nats_server_is_used_and_none_started(tmp_path: Path, monkeypatch:
     with prepared(options(tmp_path, nats_url="nats://me:p%40ss@nats.test:5222")) as plan:
         nats = load(plan.config_file).config.nats
     assert plan.nats_server is None
+    assert (plan.inside, "JetStream" in plan.inside_left_out) == (None, True)
     assert plan.nats_shown == "nats://nats.test:5222"
     assert (nats.hosts[0].hostname, nats.hosts[0].port) == ("nats.test", 5222)
     assert (nats.user, nats.pass_) == ("me", "p@ss")

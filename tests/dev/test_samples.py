@@ -11,6 +11,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from router.dev.places import free_port
 from router.dev.samples import serve
 from tests.support.nats import NatsServer
 
@@ -100,6 +101,32 @@ async def test_echo_shows_the_request_as_it_came(nats_server: NatsServer) -> Non
     assert seen["request"] == "PUT /a%20b?x=1 HTTP/1.1"
     assert "X-Own: 1" in seen["headers"]
     assert (seen["body"], seen["body_bytes"]) == ("body", 4)
+
+
+async def test_backend_serves_inside_alone_and_tells_who_calls(nats_server: NatsServer) -> None:
+    said: asyncio.Queue[Msg] = asyncio.Queue()
+    client, stop = Client(), asyncio.Event()
+    url = f"nats://127.0.0.1:{nats_server.port}"
+    await client.connect(url)
+    await client.subscribe("*.register", cb=said.put)
+    await client.flush()
+    port = free_port(5000, ["127.0.20.13"], [])
+    serving = asyncio.ensure_future(serve("backend", 3, url, port, stop=stop))
+    async with asyncio.timeout(20):
+        message = await said.get()
+        while json.loads(message.data)["host"] != "127.0.20.13":
+            message = await said.get()
+    assert message.subject == "service-discovery.register"
+    caller = {"X-Cf-Caller-App": "front", "X-Other": "1"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.20.13:{port}/any", headers=caller) as response,
+    ):
+        told = await response.text()
+    assert told == f"backend/3 at 127.0.20.13:{port} is called by\n  X-Cf-Caller-App: front\n"
+    stop.set()
+    await serving
+    await client.close()
 
 
 async def test_echo_sends_websocket_messages_back(nats_server: NatsServer) -> None:

@@ -18,9 +18,13 @@ from pathlib import Path
 import pytest
 
 from router.dev.screen import READY
+from tests.support.nats import NatsServer
+from tests.support.needs import needs
 from tests.support.ports import free_port
 from tests.support.processes import command_line, is_alive
 from tests.support.waiting import wait_until
+
+NO_PROXY = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
 class Dev:
@@ -182,6 +186,73 @@ def test_printed_commands_do_what_they_say(dev: Dev) -> None:
     assert "mine.localhost" not in routes(dev)
 
 
+def inside_lines(dev: Dev) -> dict[str, str]:
+    """Return the printed lines on internal routing, by a word of each one's comment."""
+    printed = dev.output.partition("Inside: ")[2].splitlines()
+    pairs = [(line, printed[at + 1]) for at, line in enumerate(printed) if line.startswith("# ")]
+    words = {
+        "front looks up": "app front looks",
+        "other looks up": "app other has no policy",
+        "front calls": "front calls",
+        "other calls": "other gets 403",
+        "list": "who may reach",
+        "take back": "take the policy back",
+        "give again": "give it again",
+    }
+    return {name: next(line for comment, line in pairs if word in comment) for name, word in words.items()}
+
+
+def pasted(dev: Dev, line: str) -> str:
+    # As in a terminal of a user who has set no proxy.
+    done = subprocess.run(
+        line, shell=True, capture_output=True, text=True, timeout=60, cwd=dev.state.parent, env=NO_PROXY
+    )
+    assert done.returncode == 0, (line, done)
+    return done.stdout
+
+
+def test_printed_lines_show_who_may_reach_an_internal_name(dev: Dev) -> None:
+    needs("dig"), needs("curl")
+    lines = inside_lines(dev)
+    assert pasted(dev, lines["front looks up"]) == "127.0.30.1\n"
+    assert pasted(dev, lines["other looks up"]) == ""
+    answer = pasted(dev, lines["front calls"])
+    assert answer.startswith("HTTP/1.1 200 OK")
+    assert "is called by\n  X-Cf-Caller-App: front\n" in answer
+    assert pasted(dev, lines["other calls"]).startswith("HTTP/1.1 403 Forbidden")
+    policy = pasted(dev, lines["list"])
+    assert policy.startswith("front\tbackend\ttcp\t")
+    assert "HTTP/1.1 403 Forbidden" in pasted(dev, lines["take back"])
+    assert pasted(dev, lines["list"]) == ""
+    assert "HTTP/1.1 200 OK" in pasted(dev, lines["give again"])
+    assert pasted(dev, lines["list"]) == policy
+
+
+def test_internal_name_is_nobodys_in_public(dev: Dev) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", dev.http_port, timeout=20)
+    connection.request("GET", "/", headers={"Host": "backend.apps.internal"})
+    assert connection.getresponse().status == 404
+    connection.close()
+
+
+def test_backend_that_is_killed_leaves_its_calls_to_the_other_one(dev: Dev) -> None:
+    needs("curl")
+    os.kill(dev.pid_of("backend/0"), signal.SIGKILL)
+    dev.until_printed("its traffic goes to backend/1")
+    call = inside_lines(dev)["front calls"]
+    assert all("backend/1 at 127.0.20.11:" in pasted(dev, call) for _ in range(4))
+
+
+def test_without_its_own_nats_server_it_says_that_internal_routing_is_left_out(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    with running_dev(tmp_path, "--nats", f"nats://127.0.0.1:{nats_server.port}") as dev:
+        assert "No internal routing: a NATS server of somebody else's may lack JetStream" in dev.output
+        assert dev.get("hello.localhost").startswith("hello from hello/")
+        dev.process.send_signal(signal.SIGINT)
+        assert dev.end() == 0
+
+
 def routes(dev: Dev) -> str:
     command = [sys.executable, "-m", "router", "routes", "--json", "-c", str(dev.state / "router.yml")]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
@@ -217,7 +288,7 @@ def test_end_of_the_router_ends_everything_with_its_last_words(dev: Dev) -> None
     os.kill(dev.pid_of("router"), signal.SIGKILL)
     assert dev.end() == 1
     assert "the router was ended by SIGKILL" in dev.output
-    assert "gorouter.started" in dev.output
+    assert '\n{"log_level":' in dev.output, "the end of its log is shown"
     wait_until(lambda: not any(is_alive(pid) for pid in everyone), "all processes have ended", timeout_s=30)
 
 
