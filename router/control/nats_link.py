@@ -7,7 +7,6 @@ buffered. One law: a link that is lost stays lost, and nothing of it survives `c
 
 import asyncio
 import contextlib
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from router.config.sections import Nats, NatsHost
+from router.control.client_tls import ClientTlsError, client_context
 
 CONNECT_TIMEOUT_S = 2.0
 """For TCP, TLS and the NATS greeting together, as in the Go client."""
@@ -158,24 +158,10 @@ def client_tls(settings: Nats) -> ssl.SSLContext | None:
     """
     if not settings.tls_enabled:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(cadata=settings.ca_certs)
-        _load_certificate(context, f"{settings.cert_chain}\n{settings.private_key}\n")
-    except (ssl.SSLError, ValueError) as error:
-        raise LinkError(f"nats certificates: {_reason(error)}") from error
-    return context
-
-
-def _load_certificate(context: ssl.SSLContext, pem: str) -> None:
-    # OpenSSL's binding reads files only; this one exists in memory alone, and no longer than needed.
-    descriptor = os.memfd_create("nats-client")
-    try:
-        os.write(descriptor, pem.encode())
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
+        return client_context(settings.ca_certs, settings.cert_chain, settings.private_key)
+    except ClientTlsError as error:
+        raise LinkError(f"nats certificates: {error}") from error
 
 
 def _arguments(host: NatsHost, options: LinkOptions) -> dict[str, Any]:
