@@ -1,7 +1,14 @@
-"""A worker's counters: plain integers, added to on the hot path, sent to control about once a second.
+"""What a process counts, and how figures leave it: counters, histograms, datagrams to the platform's agent.
 
-Names follow Gorouter's metric names. Owns counting, not publishing: control merges the workers' numbers.
+Names follow Gorouter's metric names. Owns counting, not publishing: workers send plain numbers to control about
+once a second, which adds them up (`router.control.totals`) and shows them. One law: every figure can be added to
+the same figure of another worker, so a histogram travels as one number for each bucket.
 """
+
+import socket
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from errno import EMSGSIZE
 
 DENIAL_REASONS = (
     "certificate-expired",
@@ -35,6 +42,7 @@ class Counters:
         "bad_gateways",
         "bad_requests",
         "client_aborts",
+        "empty_content_length_header",
         "internal_denials",
         "internal_denied",
         "internal_revocations",
@@ -64,6 +72,8 @@ class Counters:
         self.backend_invalid_tls_cert = 0
         self.backend_tls_handshake_failed = 0
         self.client_aborts = 0
+        self.empty_content_length_header = 0
+        """Requests with a Content-Length field that is empty; they are refused."""
         self.internal_denials = 0
         """Requests of containers that were refused, for whatever reason."""
         self.internal_denied = dict.fromkeys(DENIAL_REASONS, 0)
@@ -88,3 +98,124 @@ class Counters:
         for reason, count in self.internal_denied.items():
             counts[f"internal_denials_{reason.replace('-', '_')}"] = count
         return counts
+
+
+INFINITY = float("inf")
+SUM = "sum"
+_SEPARATOR = "\t"
+
+
+def series(name: str, label: str, part: str = "") -> str:
+    """Return the key under which a labelled figure travels: ``name``, ``label`` and ``part`` with tabs between.
+
+    Args:
+        label: value of the one label that the metric has; its tabs become spaces.
+        part: of a histogram: the upper bound of a bucket as text, or `SUM`; empty for a counter.
+    """
+    label = label.replace(_SEPARATOR, " ")
+    return f"{name}{_SEPARATOR}{label}{_SEPARATOR}{part}" if part else f"{name}{_SEPARATOR}{label}"
+
+
+def split_series(key: str) -> tuple[str, str, str]:
+    """Return name, label and part of a key made by `series`; label and part are empty in the name of a counter."""
+    name, _, rest = key.partition(_SEPARATOR)
+    label, _, part = rest.partition(_SEPARATOR)
+    return name, label, part
+
+
+class Histogram:
+    """Counts values by size, each in the first bucket that is not too small for it.
+
+    Args:
+        name: of the metric.
+        label: value of its label, empty if it has none.
+        bounds: inclusive upper bounds of the buckets, ascending; one without an end is added.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_keys", "_sum", "_sum_key")
+
+    def __init__(self, name: str, label: str, bounds: Sequence[float]) -> None:
+        self._bounds = sorted({float(bound) for bound in bounds} - {INFINITY})
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+        self._keys = [series(name, label, repr(bound)) for bound in (*self._bounds, INFINITY)]
+        self._sum_key = series(name, label, SUM)
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def figures(self) -> Iterable[tuple[str, float]]:
+        """Return what was counted, each value in one bucket only."""
+        yield from zip(self._keys, self._counts, strict=True)
+        yield self._sum_key, self._sum
+
+
+class Agent:
+    """The way to the platform's metrics agent: datagrams that are sent or lost, never waited for.
+
+    While nobody listens at the address, the kernel says so after a datagram; then a second goes by before the next
+    one is tried, so a router without an agent pays next to nothing for having one configured.
+
+    Args:
+        address: ``host:port``, looked up once, now.
+
+    Attributes:
+        silent_until: monotonic seconds before which nothing should be sent, and need not be encoded.
+        sent: datagrams given to the kernel.
+        lost: datagrams that were not taken, or not even encoded (callers add those).
+        problem: why there is no way at all, e.g. an address that cannot be found; empty if there is one.
+    """
+
+    __slots__ = ("_socket", "lost", "problem", "sent", "silent_until")
+
+    PAUSE_S = 1.0
+
+    def __init__(self, address: str) -> None:
+        self.silent_until = 0.0
+        self.sent = 0
+        self.lost = 0
+        self.problem = ""
+        self._socket: socket.socket | None = None
+        try:
+            self._socket = _connected(address)
+        except (OSError, ValueError) as error:
+            self.problem = f"{address}: {error}"
+            self.silent_until = INFINITY
+
+    def send(self, datagram: bytes, now: float) -> None:
+        """Send a datagram, or lose it. ``now`` is monotonic seconds."""
+        if now < self.silent_until or self._socket is None:
+            self.lost += 1
+            return
+        try:
+            self._socket.send(datagram)
+            self.sent += 1
+        except BlockingIOError:
+            self.lost += 1
+        except OSError as error:
+            self.lost += 1
+            # Too long for a datagram: the next one may be shorter.
+            if error.errno != EMSGSIZE:
+                self.silent_until = now + self.PAUSE_S
+
+    def close(self) -> None:
+        self.silent_until = INFINITY
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _connected(address: str) -> socket.socket:
+    """Return a UDP socket that sends to the address; of several, IPv4 ones first, as Go does. Raises `OSError`."""
+    host, _, port = address.rpartition(":")
+    found = socket.getaddrinfo(host.strip("[]") or None, int(port), type=socket.SOCK_DGRAM)
+    family, kind, protocol, _, target = min(found, key=lambda each: each[0] != socket.AF_INET)
+    connected = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        connected.connect(target)
+    except OSError:
+        connected.close()
+        raise
+    return connected

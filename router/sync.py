@@ -9,7 +9,7 @@ A frame on the wire is a 4-byte big-endian length and that many bytes of msgpack
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -115,7 +115,7 @@ class Resync(msgspec.Struct, frozen=True, array_like=True, tag="resync"):
 class Stats(msgspec.Struct, frozen=True, array_like=True, tag="stats"):
     """Counters of this worker since its start, by name; sent about once a second and once before exit."""
 
-    counters: dict[str, int]
+    counters: Mapping[str, int | float]
     gauges: dict[str, int]
 
 

@@ -1,9 +1,12 @@
 import ast
 import inspect
+import socket
+
+import pytest
 
 import router.backend.failure as failures
 from router.backend.failure import FailureClass
-from router.metrics import DENIAL_REASONS, Counters
+from router.metrics import DENIAL_REASONS, Agent, Counters, Histogram, series, split_series
 from router.proxy import caller, internal
 
 
@@ -58,3 +61,51 @@ def test_every_reason_a_caller_is_refused_for_is_counted_from_the_start() -> Non
     reasons = {call.args[-1].value for call in refusals if isinstance(call.args[-1], ast.Constant)}
 
     assert reasons == set(DENIAL_REASONS)
+
+
+def test_histogram_counts_a_value_in_the_first_bucket_that_holds_it() -> None:
+    histogram = Histogram("latency", "app", [2, 1, 4])
+    for value in (0.5, 1, 1.5, 4, 100):
+        histogram.observe(value)
+
+    assert dict(histogram.figures()) == {
+        "latency\tapp\t1.0": 2,
+        "latency\tapp\t2.0": 1,
+        "latency\tapp\t4.0": 1,
+        "latency\tapp\tinf": 1,
+        "latency\tapp\tsum": 107.0,
+    }
+
+
+def test_series_is_taken_apart_as_it_was_made() -> None:
+    assert split_series(series("total_requests", "")) == ("total_requests", "", "")
+    assert split_series(series("latency", "a b", "4.0")) == ("latency", "a b", "4.0")
+    assert split_series("requests") == ("requests", "", "")
+
+
+@pytest.mark.parametrize("address", ["name.invalid:1", "127.0.0.1:port", "127.0.0.1", "[::1"])
+def test_agent_without_a_usable_address_says_so_and_takes_nothing(address: str) -> None:
+    agent = Agent(address)
+    agent.send(b"x", 1e9)
+
+    assert agent.problem.startswith(address)
+    assert (agent.sent, agent.lost, agent.silent_until) == (0, 1, float("inf"))
+
+
+def test_agent_prefers_the_ipv4_address_of_a_name() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
+        receiving.bind(("127.0.0.1", 0))
+        receiving.settimeout(5)
+        agent = Agent(f"localhost:{receiving.getsockname()[1]}")
+        agent.send(b"x", 0.0)
+
+        assert receiving.recv(10) == b"x"
+        agent.close()
+
+
+def test_closed_agent_takes_nothing() -> None:
+    agent = Agent("127.0.0.1:9")
+    agent.close()
+    agent.send(b"x", 1e9)
+
+    assert (agent.sent, agent.lost) == (0, 1)
