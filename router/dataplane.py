@@ -6,6 +6,7 @@ nothing on the hot path arms a timer.
 """
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 from router.backend.connections import BackendOptions, Connections
 from router.config.schema import Config
 from router.frontend.http1 import ClientConnection, FrontendOptions
+from router.frontend.proxy_protocol import HeaderConnection, Peer
 from router.log import Logger
 from router.metrics import Counters
 from router.proxy.access_log import AccessLog
@@ -25,6 +27,7 @@ from router.proxy.internal import Domain, InternalProxy
 from router.proxy.log_writer import LogWriter
 from router.proxy.rewrite import RewriteOptions
 from router.routing.balancing import Balancer
+from router.routing.hashing import DEFAULT_TABLE_SIZE, TABLE_SIZES
 from router.routing.mirror import Mirror
 from router.sync import Listener
 from router.tls import backend_context, frontend_context, internal_context
@@ -63,6 +66,8 @@ class DataPlane:
         self._accepting: set[asyncio.Task[None]] = set()
         self._clients: set[ClientConnection] = set()
         self._handshakes: dict[TlsStream, float] = {}
+        self._headers: set[HeaderConnection] = set()
+        self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
         self._frontend = _frontend_options(config)
         self._context: ssl.SSLContext | None = frontend_context(config) if config.enable_ssl else None
         self.counters = Counters()
@@ -115,27 +120,34 @@ class DataPlane:
             assert self._internal is not None
             proxy, context = self._internal, self._internal_context
 
-        def serve(secure: bool) -> ClientConnection:
-            client = ClientConnection(proxy, self._frontend, self._clients, secure, port)
+        def serve(secure: bool, peer: Peer | None) -> ClientConnection:
+            client = ClientConnection(proxy, self._frontend, self._clients, secure, port, peer)
             if self._leaving:
                 # Accepted before the drain, or in its first moment; it has not heard of it.
                 client.drain()
             return client
 
-        def accept_plain() -> asyncio.BufferedProtocol:
-            return serve(False)
+        def accept_plain(peer: Peer | None = None) -> ClientConnection:
+            return serve(False, peer)
 
-        def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
-            self._handshakes.pop(stream, None)
-            return serve(True)
-
-        def accept_tls() -> asyncio.BufferedProtocol:
+        def accept_tls(peer: Peer | None = None) -> TlsStream:
             assert context is not None
+
+            def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
+                self._handshakes.pop(stream, None)
+                return serve(True, peer)
+
             stream = TlsStream(context, handshake_done, self._handshake_failed)
             self._handshakes[stream] = monotonic() + _HANDSHAKE_S
             return stream
 
-        return accept_tls if kind.endswith("https") else accept_plain
+        accept = accept_tls if kind.endswith("https") else accept_plain
+        if not self._config.enable_proxy or kind.startswith("internal-"):
+            return accept
+        return lambda: HeaderConnection(accept, self._header_refused, self._announcers, self._headers)
+
+    def _header_refused(self, peer_ip: str, reason: str) -> None:
+        self._logger.debug("proxy-protocol-refused", peer=peer_ip, error=reason)
 
     def _handshake_failed(self, stream: TlsStream, error: BaseException) -> None:
         self._handshakes.pop(stream, None)
@@ -177,6 +189,9 @@ class DataPlane:
         for client in list(self._clients):
             if client.deadline and now >= client.deadline:
                 client.expire()
+        for header in list(self._headers):
+            if now >= header.deadline:
+                header.expire()
         for stream, deadline in list(self._handshakes.items()):
             if now >= deadline:
                 del self._handshakes[stream]
@@ -212,7 +227,7 @@ class DataPlane:
         Args:
             with_tunnels: WebSockets are waited for too, as at a reload; a drain before the end does not.
         """
-        if self._handshakes or self._accepting:
+        if self._headers or self._handshakes or self._accepting:
             return False
         return not self._clients if with_tunnels else all(client.is_tunnel() for client in self._clients)
 
@@ -227,6 +242,8 @@ class DataPlane:
             exchange.stop()
         for client in list(self._clients):
             client.abort()
+        for header in list(self._headers):
+            header.abort()
         for stream in list(self._handshakes):
             stream.abort()
         self.connections.abort_all()
@@ -314,4 +331,7 @@ def _balancer(config: Config) -> Balancer:
         max(config.backends.max_conns, 0),
         config.droplet_stale_threshold / _MARK_SHARE,
         random,
+        config.zone,
+        config.balancing_algorithm_az_preference == "locally-optimistic",
+        TABLE_SIZES.get(config.hash_based_routing.lookup_table_size, DEFAULT_TABLE_SIZE),
     )

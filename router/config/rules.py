@@ -84,6 +84,16 @@ def _listeners(config: Config, findings: Findings) -> None:
             findings.error("listen_address", f"not an IP address: {config.listen_address}")
 
 
+def _announcers(config: Config, findings: Findings) -> None:
+    for index, network in enumerate(config.enable_proxy_from):
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            findings.error(f"enable_proxy_from[{index}]", f"invalid CIDR address: {network}")
+    if config.enable_proxy_from and not config.enable_proxy:
+        findings.warn("enable_proxy_from", "no PROXY protocol headers are accepted at all", "enable_proxy")
+
+
 def _health_listeners(config: Config, findings: Findings) -> None:
     status = config.status
     if not status.enable_nontls_health_checks and status.tls == StatusTls():
@@ -221,6 +231,7 @@ _RULES: tuple[Callable[[Config, Findings], None], ...] = (
     _sharding,
     _hash_table_size,
     _listeners,
+    _announcers,
     _health_listeners,
     _ports,
     _nats_hosts,

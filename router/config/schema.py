@@ -63,7 +63,9 @@ class Config(Struct, frozen=True, kw_only=True):
     ssl_port: Port = 443
     """TCP port of the TLS listener."""
     enable_proxy: bool = False
-    """Accept PROXY protocol v1 headers on both listeners."""
+    """Accept PROXY protocol headers, v1 and v2, on both listeners; connections without one are direct."""
+    enable_proxy_from: list[str] = []
+    """Networks (CIDR) whose peers may send them; empty for everybody. Not a Gorouter key."""
     enable_http2: bool = True
     """Offer HTTP/2 to clients, and speak it to endpoints registered with it."""
     enable_http1_concurrent_read_write: bool = False

@@ -71,12 +71,15 @@ class ClientConnection(asyncio.BufferedProtocol):
         connections: "set[ClientConnection]",
         secure: bool,
         listener_port: int = 0,
+        announced: tuple[str, int] | None = None,
     ) -> None:
         # For the connection.
         self.listener_port = listener_port
         self.secure = secure
         self.peer = b""
         self.peer_ip = b""
+        self._announced = announced
+        """The client's address if a balancer stands between, which is then the transport's peer."""
         self.deadline = 0.0
         """Monotonic seconds after which `expire` is called; 0 is never."""
         self._proxy = proxy
@@ -109,7 +112,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        peer = transport.get_extra_info("peername")
+        peer = self._announced or transport.get_extra_info("peername")
         ip = str(peer[0]).removeprefix("::ffff:") if peer else ""
         self.peer_ip = ip.encode()
         port = peer[1] if peer else 0
