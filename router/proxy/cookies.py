@@ -108,9 +108,9 @@ def parse_date(text: bytes) -> int | None:
     if match is None:
         return None
     month = _MONTHS.index(match[3].lower().decode()) + 1
-    clock = [int(match[group]) for group in (5, 6, 7)]
+    year, day, hour, minute, second = (int(match[group]) for group in (4, 1, 5, 6, 7))
     try:
-        moment = datetime.datetime(int(match[4]), month, int(match[1]), *clock)
+        moment = datetime.datetime(year, month, day, hour, minute, second)
     except ValueError:
         return None
     return (moment - _EPOCH) // datetime.timedelta(seconds=1)
