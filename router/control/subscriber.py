@@ -27,6 +27,7 @@ from router.control.nats_link import (
     client_tls,
     dial,
 )
+from router.control.nats_monitor import NatsMonitor
 from router.log import Logger
 from router.routing.registry import Registry
 from router.wire.announcement import GREET, REGISTER, START, UNREGISTER, RouterStart, encode_start
@@ -39,9 +40,6 @@ CONNECT_PAUSE_S = 0.1
 
 RECONNECT_PAUSE_S = (0.25, 0.75)
 """Between rounds through all servers, at random so that many routers do not come back at one moment."""
-
-STILL_AWAY_EVERY_S = 30.0
-"""How often the log says that NATS is still away."""
 
 LOGGED_CHARS = 512
 """How much of a bad payload or uri the log shows."""
@@ -67,7 +65,7 @@ class Subscriber:
 
     Attributes:
         id: what this router calls itself towards agents.
-        dropped_messages: messages lost since the start because too many waited.
+        monitor: tells of the connection, in lines and figures.
     """
 
     def __init__(
@@ -84,10 +82,9 @@ class Subscriber:
         users: Sequence[LinkUser] = (),
     ) -> None:
         self.id = f"{config.index}-{uuid4()}"
-        self.dropped_messages = 0
+        self.monitor = NatsMonitor(logger, lambda: self.buffered_messages, clock)
         self._registry = registry
         self._logger = logger.child("subscriber")
-        self._nats_logger = logger.child("nats")
         self._on_changes = on_changes
         self._clock = clock
         self._rng = rng or random.Random()
@@ -103,13 +100,17 @@ class Subscriber:
         self._link: Link | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._bad_messages = LogLimit()
-        self._link_errors = LogLimit()
         self._must_ask_again = False
         self._asked_at = 0.0
 
     @property
     def connected(self) -> bool:
         return self._link is not None and self._link.is_up
+
+    @property
+    def dropped_messages(self) -> int:
+        """Messages lost since the start because too many waited."""
+        return self.monitor.dropped_messages
 
     @property
     def buffered_messages(self) -> int:
@@ -137,7 +138,7 @@ class Subscriber:
                 await asyncio.sleep(CONNECT_PAUSE_S)
             failures = await self._dial_round()
             if self._link is not None:
-                self._nats_logger.info("Successfully-connected-to-nats", host=self._link.address)
+                self.monitor.connected(self._link.address)
                 return
         raise NatsUnavailable("cannot connect to NATS: " + "; ".join(failures))
 
@@ -147,6 +148,12 @@ class Subscriber:
             raise RuntimeError("connect() must come before start()")
         await self._begin(self._link)
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="nats-watcher")
+
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Send a message of another part of control. Raises `LinkError` if there is no link."""
+        if self._link is None:
+            raise LinkError("not connected to NATS")
+        await self._link.publish(subject, payload)
 
     async def close(self) -> None:
         """Stop hearing. Returns within two seconds, whatever NATS does; the table stays as it is."""
@@ -191,7 +198,7 @@ class Subscriber:
             try:
                 await self._watch_link()
             except Exception as error:
-                self._nats_logger.error("nats-watcher-failed", error=repr(error))
+                self.monitor.crashed(error)
                 await asyncio.sleep(RECONNECT_PAUSE_S[1])
 
     async def _watch_link(self) -> None:
@@ -212,22 +219,19 @@ class Subscriber:
             lost, self._link = self._link, None
             for user in self._users:
                 user.lost()
-            self._nats_logger.warn("nats-connection-disconnected", host=lost.address, error=lost.last_error)
+            self.monitor.disconnected(lost.address, lost.last_error)
             await lost.close()
         link = await self._redial()
         if await self._begin(link):
-            self._nats_logger.info("nats-connection-reconnected", host=link.address)
+            self.monitor.reconnected(link.address)
 
     async def _redial(self) -> Link:
         """Try all servers again and again until one answers."""
-        say_at = self._clock() + STILL_AWAY_EVERY_S
         while True:
             failures = await self._dial_round()
             if self._link is not None:
                 return self._link
-            if self._clock() >= say_at:
-                say_at = self._clock() + STILL_AWAY_EVERY_S
-                self._nats_logger.warn("nats-connection-still-disconnected", errors=failures)
+            self.monitor.still_disconnected(failures)
             await asyncio.sleep(self._rng.uniform(*RECONNECT_PAUSE_S))
 
     async def _hear(self, message: Msg) -> None:
@@ -279,16 +283,9 @@ class Subscriber:
     def _note_error(self, error: Exception) -> None:
         """Something went wrong on a link that is up."""
         if isinstance(error, nats.errors.SlowConsumerError):
-            self.dropped_messages += 1
             # What was dropped is not lost for good: agents say everything again when asked.
             self._must_ask_again = True
-        if self._link_errors.admit(self._clock()):
-            self._nats_logger.warn(
-                "nats-connection-error",
-                error=str(error) or repr(error),
-                dropped_messages=self.dropped_messages,
-                suppressed=self._link_errors.take_suppressed(),
-            )
+        self.monitor.failed(error)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

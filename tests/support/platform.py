@@ -83,7 +83,8 @@ class Platform:
         self._hang_up = asyncio.Event()
 
     async def _serve(self, app: web.Application, port: int, tls: ssl.SSLContext) -> None:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        # So that the end of a client ends its stream.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         self._runners.append(runner)
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls, reuse_address=True).start()
