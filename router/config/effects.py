@@ -8,12 +8,10 @@ from typing import Any
 
 NOT_YET = (
     "access_log.enable_streaming",
-    "balancing_algorithm_az_preference",
     "debug_addr",
     "domains",
     "enable_envelope_v1_metrics",
     "enable_http2",
-    "enable_proxy",
     "enable_verify_client_certificate_metadata",
     "extra_headers_to_log",
     "hash_based_routing",
@@ -57,7 +55,6 @@ NOT_YET = (
     "trace_key",
     "tracing",
     "verify_client_certificate_metadata",
-    "zone",
 )
 """Settings, or whole sections, that are checked and kept and will act in a later version."""
 

@@ -36,7 +36,7 @@ def test_errors_are_told_as_file_line_key_message(path: Path, capsys: pytest.Cap
 
 
 def test_remarks_do_not_make_a_file_invalid(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "ssl_prot: 1\nzone: z1\npid_file: /run/x\nmax_request_header_bytes: 2000000\n"
+    text = "ssl_prot: 1\ndebug_addr: h:1\npid_file: /run/x\nmax_request_header_bytes: 2000000\n"
     status, lines = run(path, text, capsys)
     assert status == 0
     assert lines == [
@@ -47,7 +47,7 @@ def test_remarks_do_not_make_a_file_invalid(path: Path, capsys: pytest.CaptureFi
         f"  {path}:1: ssl_prot: ignored; did you mean ssl_port?",
         "",
         "Accepted, not yet in effect",
-        f"  {path}:2: zone",
+        f"  {path}:2: debug_addr",
         "",
         "Accepted, without effect",
         f"  {path}:3: pid_file: as in Gorouter; the supervisor writes it",

@@ -24,7 +24,7 @@ def test_a_section_covers_its_keys_but_not_its_namesakes() -> None:
 
 def test_only_values_that_ask_for_something_are_named() -> None:
     given = {
-        "zone": "z1",
+        "debug_addr": "h:1",
         "port": 80,
         "enable_proxy": False,
         "enable_http2": True,
@@ -32,12 +32,12 @@ def test_only_values_that_ask_for_something_are_named() -> None:
         "client_cert_validation": "none",
     }
     defaults = {
-        "zone": "",
+        "debug_addr": "",
         "port": 8081,
         "enable_proxy": False,
         "enable_http2": True,
         "tracing.enable_w3c": False,
         "client_cert_validation": "",
     }
-    assert list(not_in_effect(given, defaults)) == ["zone", "enable_http2", "tracing.enable_w3c"]
+    assert list(not_in_effect(given, defaults)) == ["debug_addr", "enable_http2", "tracing.enable_w3c"]
     assert list(not_in_effect({"enable_http2": False}, {"enable_http2": True})) == []

@@ -53,11 +53,11 @@ def test_no_file_means_every_default() -> None:
 def test_a_file_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "router.yml"
     path.write_text(
-        "port: 80\nzone: z1\ntracing: {enable_w3c: true, enable_zipkin: false}\ndroplet_stale_threshold: 1s\n"
+        "port: 80\ndebug_addr: a:1\ntracing: {enable_w3c: true}\ndroplet_stale_threshold: 1s\n"
     )
     loaded = load(path)
     assert loaded.config.port == 80
-    assert loaded.not_in_effect == ["zone", "tracing.enable_w3c"]
+    assert loaded.not_in_effect == ["debug_addr", "tracing.enable_w3c"]
     assert loaded.warnings == ["raised to start_response_delay_interval, 5s (droplet_stale_threshold, line 4)"]
 
 
@@ -103,7 +103,7 @@ def test_a_full_deployment_file_is_accepted(judge: Judge, authority: Authority, 
     assert found.config.cipher_suites == ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384"]
     assert found.config.nats.ca_certs == authority.pair.certificate
     named = {problem.key for problem in found.not_in_effect}
-    assert {"enable_http2", "trace_key", "tracing.enable_zipkin", "zone"} <= named
+    assert {"enable_http2", "trace_key", "tracing.enable_zipkin", "debug_addr"} <= named
     assert not named & {
         "port",
         "backends.max_conns",

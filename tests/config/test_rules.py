@@ -129,6 +129,7 @@ def test_a_broken_rule_is_told(judge: Judge, text: str, key: str, message: str) 
         "logging: {level: WARN}",
         "route_services_hairpinning_allowlist: [a.b, '*.Example.com', x-1.y]",
         "route_services: {egress_blocklist: [10.1.2.3/8, '::1/128', 192.0.2.1]}",
+        "enable_proxy: true\nenable_proxy_from: [10.1.2.3/8, '::1/128', 192.0.2.1]",
         "listen_address: '::1'",
         "listen_address: 127.0.0.1",
         "status: {port: 0, routes: {port: 0}}",
@@ -179,3 +180,16 @@ def test_an_adjustment_is_a_warning(judge: Judge, text: str, key: str, words: st
 def test_a_setting_with_a_mistake_is_not_judged_by_rules_too(judge: Judge) -> None:
     text = "routing_table_sharding_mode: segments\nisolation_segments: text\nport: x\nstatus: {port: 8081}\n"
     assert {error.key for error in judge(text).errors} == {"isolation_segments", "port"}
+
+
+def test_network_that_may_announce_clients_must_be_one(judge: Judge) -> None:
+    error = only(judge("enable_proxy: true\nenable_proxy_from: [10.0.0.0/8, 10.0.0.0/33]\n").errors)
+
+    assert (error.key, error.message) == ("enable_proxy_from[1]", "invalid CIDR address: 10.0.0.0/33")
+
+
+def test_networks_for_a_protocol_that_is_off_are_remarked_upon(judge: Judge) -> None:
+    warning = only(judge("enable_proxy_from: [10.0.0.0/8]\n").warnings)
+
+    assert warning.key == "enable_proxy_from"
+    assert judge("enable_proxy: true\nenable_proxy_from: [10.0.0.0/8]\n").warnings == []
