@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loadtest import dns, registrations, scale, transfer
+from loadtest import dns, policy, registrations, scale, transfer
 from loadtest.bench import Plan, measure, new_backend_port, results
 from loadtest.certificates import make_certificate
 from loadtest.errors import LoadtestError
@@ -173,6 +173,13 @@ def finish(work: Awaitable[Sequence[Figure]]) -> None:
 def dns_command(label: str) -> None:
     """DNS answers a second on one core, and how soon they come."""
     finish(check_limits("dns", label, dns.measure))
+
+
+@loadtest.command("policy")
+@label_option
+def policy_command(label: str) -> None:
+    """What the policy decision adds to a request, with 10,000 policies."""
+    finish(check_limits("policy", label, policy.measure))
 
 
 @loadtest.command("registrations")

@@ -8,10 +8,10 @@ synchronous step, on the table as it is at that moment.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.proxy import reply
-from router.proxy.caller import UnknownCaller, identify
+from router.proxy.caller import Certificate, UnknownCaller, identify
 from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
 from router.routing.access import TCP, InternalTable
@@ -20,7 +20,8 @@ from router.routing.pool import Endpoint, Pool
 from router.routing.records import EndpointRecord, PoolOptions
 
 _OPTIONS = PoolOptions()
-_REMEMBERED_POOLS = 20_000
+_REMEMBERED = 20_000
+"""Decisions, and pools."""
 _AUDIT_LINES_PER_SECOND = 20
 
 
@@ -34,11 +35,20 @@ class Domain:
     """How callers are identified: a mode of `proxy.caller`."""
 
 
+class _Allowed(NamedTuple):
+    """A decision to let a request through, made without a certificate, which alone could expire."""
+
+    pool: Pool
+    caller: Identity
+    name: str
+
+
 class InternalProxy(Proxy):
     """The proxy behind the internal listeners.
 
     Endpoints and pools are made from the table when they are first asked for, and forgotten with its next change:
-    a pool holds the instances of one name that one app may reach when it dials one port.
+    a pool holds the instances of one name that one app may reach when it dials one port. Until then the same
+    question gets the same answer.
     """
 
     def __init__(self, public: Proxy, domains: Sequence[Domain], **parts: Any) -> None:
@@ -48,6 +58,10 @@ class InternalProxy(Proxy):
         self._domains = tuple(domains)
         self._version = -1
         self._pools: dict[tuple[str, str, int], Pool | None] = {}
+        self._allowed: dict[tuple[bytes, bytes, int], _Allowed] = {}
+        """By host as sent, peer's address and dialled port."""
+        self._caller_lines: dict[str, bytes] = {}
+        """What endpoints are told of callers, by address."""
         self._endpoints: dict[tuple[str, int, int], Endpoint] = {}
         self._audit = self._logger.child("audit")
         self._audit_second = 0
@@ -57,6 +71,18 @@ class InternalProxy(Proxy):
 
     def _find_pool(self, exchange: Exchange) -> reply.Reply | None:
         table = self.mirror.internal
+        client = exchange.client
+        certificate = client.certificate()
+        if certificate is None and table.version == self._version:
+            known = self._allowed.get((exchange.head.host, client.peer_ip, client.listener_port))
+            if known is not None:
+                exchange.pool, exchange.caller, exchange.internal_name = known
+                return None
+        return self._decide(exchange, table, certificate)
+
+    def _decide(
+        self, exchange: Exchange, table: InternalTable, certificate: Certificate | None
+    ) -> reply.Reply | None:
         host = exchange.head.host
         name = host.partition(b":")[0].decode("latin-1").lower().removesuffix(".")
         if not table.policies_ready or not table.names_warm:
@@ -66,7 +92,7 @@ class InternalProxy(Proxy):
             return self._deny(exchange, name, None, "not-internal")
         client = exchange.client
         try:
-            caller = identify(table, domain.identity, client.peer_ip.decode(), client.certificate(), time())
+            caller = identify(table, domain.identity, client.peer_ip.decode(), certificate, time())
         except UnknownCaller as unknown:
             return self._deny(exchange, name, None, str(unknown))
         pool = self._pool(table, name, caller, client.listener_port)
@@ -75,6 +101,10 @@ class InternalProxy(Proxy):
         exchange.pool = pool
         exchange.caller = caller
         exchange.internal_name = name
+        if certificate is None:
+            if len(self._allowed) >= _REMEMBERED:
+                self._allowed.clear()
+            self._allowed[host, client.peer_ip, client.listener_port] = _Allowed(pool, caller, name)
         return None
 
     def _domain(self, name: str) -> Domain | None:
@@ -94,7 +124,7 @@ class InternalProxy(Proxy):
         if targets:
             pool = Pool(name, "/", _OPTIONS)
             pool.endpoints = [self._endpoint(identity, chosen) for identity, chosen in targets]
-        if len(self._pools) >= _REMEMBERED_POOLS:
+        if len(self._pools) >= _REMEMBERED:
             self._pools.clear()
         self._pools[key] = pool
         return pool
@@ -117,6 +147,8 @@ class InternalProxy(Proxy):
         """The table has changed: pools are made anew, and endpoints of workloads that are gone end here."""
         self._version = table.version
         self._pools.clear()
+        self._allowed.clear()
+        self._caller_lines.clear()
         for key in list(self._endpoints):
             identity = table.identities.get(key[0])
             if identity is None or identity.generation != key[1]:
@@ -130,12 +162,10 @@ class InternalProxy(Proxy):
         super()._prepare(exchange)
         caller = exchange.caller
         assert caller is not None
-        exchange.prefix += (
-            f"X-Cf-Caller-App: {caller.app}\r\n"
-            f"X-Cf-Caller-Space: {caller.space}\r\n"
-            f"X-Cf-Caller-Org: {caller.organization}\r\n"
-            f"X-Cf-Caller-Instance: {caller.instance}\r\n"
-        ).encode()
+        lines = self._caller_lines.get(caller.ip)
+        if lines is None:
+            lines = self._caller_lines[caller.ip] = _caller_lines(caller)
+        exchange.prefix += lines
 
     # Taking permission back.
 
@@ -179,6 +209,15 @@ class InternalProxy(Proxy):
             vcap_request_id=exchange.request_id.decode(),
             more_may_be_left_out=self._audit_lines == _AUDIT_LINES_PER_SECOND,
         )
+
+
+def _caller_lines(caller: Identity) -> bytes:
+    return (
+        f"X-Cf-Caller-App: {caller.app}\r\n"
+        f"X-Cf-Caller-Space: {caller.space}\r\n"
+        f"X-Cf-Caller-Org: {caller.organization}\r\n"
+        f"X-Cf-Caller-Instance: {caller.instance}\r\n"
+    ).encode()
 
 
 def _still_allowed(table: InternalTable, exchange: Exchange) -> bool:

@@ -16,4 +16,4 @@ def test_label_that_is_no_file_name_is_refused() -> None:
 
 
 def test_every_scenario_has_its_command() -> None:
-    assert {"dns", "registrations", "scale", "transfer"} <= set(command_line.loadtest.commands)
+    assert {"dns", "policy", "registrations", "scale", "transfer"} <= set(command_line.loadtest.commands)

@@ -187,6 +187,20 @@ def test_permission_taken_back_ends_what_it_permitted(plane: RunningPlane, scrip
     assert plane.plane.counters.internal_revocations == 1
 
 
+def test_same_question_is_decided_anew_after_every_change(plane: RunningPlane) -> None:
+    with RecordingBackend(plain) as backend:
+        furnish(plane, backend)
+        with RawClient(plane.internal_port, source=FRONT) as client:
+            policy = Policy("front", "back", TCP, backend.port, backend.port)
+            for policies, status in (([policy], 200), ([], 403), ([policy], 200)):
+                plane.apply(PutPolicies("front", policies))
+                assert [client.get(host=NAME).status for _ in range(2)] == [status, status]
+            plane.apply(PutIdentity(identity(FRONT, "stranger", generation=2)))
+            assert client.get(host=NAME).status == 403
+            plane.apply(PutIdentity(identity(FRONT, "front", generation=3)), SetInternalState(False, True))
+            assert client.get(host=NAME).status == 503
+
+
 def test_other_permissions_outlive_a_change(plane: RunningPlane) -> None:
     with RecordingBackend(plain) as backend:
         furnish(plane, backend)
