@@ -52,9 +52,7 @@ def test_no_file_means_every_default() -> None:
 
 def test_a_file_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "router.yml"
-    path.write_text(
-        "port: 80\ndebug_addr: a:1\ntracing: {enable_w3c: true}\ndroplet_stale_threshold: 1s\n"
-    )
+    path.write_text("port: 80\ndebug_addr: a:1\ntracing: {enable_w3c: true}\ndroplet_stale_threshold: 1s\n")
     loaded = load(path)
     assert loaded.config.port == 80
     assert loaded.not_in_effect == ["debug_addr", "tracing.enable_w3c"]
