@@ -14,6 +14,9 @@ from typing import Any
 
 from router.routing.access import InternalTable
 from router.routing.internal_records import Identity
+from router.wire.http1 import RequestHead
+
+_FORWARDED = b"x-forwarded-"
 
 IP, MTLS, IP_AND_MTLS, MTLS_IF_OFFERED = "ip", "mtls", "ip+mtls", "ip+mtls-if-offered"
 
@@ -88,3 +91,20 @@ def _subject(certificate: Certificate, now: float) -> tuple[str, str]:
 
 def _addresses(certificate: Certificate) -> set[str]:
     return {value for kind, value in certificate.get("subjectAltName", ()) if kind == "IP Address"}
+
+
+def forget_claims(head: RequestHead, certificate: bytes) -> None:
+    """Take out every ``X-Forwarded-`` field of a container's request: apps take them for the router's word.
+
+    Args:
+        certificate: base64 of the DER certificate that was shown and verified, which the endpoint is told of;
+            empty if there was none.
+    """
+    # New values, not changed ones: the head before on the connection may share the old ones.
+    if _FORWARDED in b"\n".join(head.lines).lower():
+        head.lines = [line for line in head.lines if line[: len(_FORWARDED)].lower() != _FORWARDED]
+    special = head.special
+    if b"x-forwarded-for" in special or b"x-forwarded-proto" in special:
+        head.special = {name: value for name, value in special.items() if not name.startswith(_FORWARDED)}
+    if certificate:
+        head.lines = [*head.lines, b"X-Forwarded-Client-Cert: " + certificate]

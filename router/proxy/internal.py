@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, NamedTuple
 
+from router.backend.connection import BackendConnection
 from router.proxy import reply
-from router.proxy.caller import Certificate, UnknownCaller, identify
+from router.proxy.caller import Certificate, UnknownCaller, forget_claims, identify
 from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
 from router.routing.access import TCP, InternalTable
@@ -35,6 +36,10 @@ class Domain:
     """How callers are identified: a mode of `proxy.caller`."""
 
 
+_Container = tuple[str, int, str, str]
+"""Address, generation, app and instance, since not every agent counts generations."""
+
+
 class _Allowed(NamedTuple):
     """A decision to let a request through, made without a certificate, which alone could expire."""
 
@@ -55,14 +60,15 @@ class InternalProxy(Proxy):
         super().__init__(**parts)
         # One set for both, because the sweep, the drain and the end do not ask where an exchange came from.
         self.active = public.active
-        self._domains = tuple(domains)
+        # The most specific one first: it is the one whose demands count.
+        self._domains = tuple(sorted(domains, key=lambda domain: -len(domain.suffix)))
         self._version = -1
         self._pools: dict[tuple[str, str, int], Pool | None] = {}
         self._allowed: dict[tuple[bytes, bytes, int], _Allowed] = {}
         """By host as sent, peer's address and dialled port."""
         self._caller_lines: dict[str, bytes] = {}
         """What endpoints are told of callers, by address."""
-        self._endpoints: dict[tuple[str, int, int], Endpoint] = {}
+        self._endpoints: dict[tuple[_Container, int], Endpoint] = {}
         self._audit = self._logger.child("audit")
         self._audit_second = 0
         self._audit_lines = 0
@@ -130,7 +136,7 @@ class InternalProxy(Proxy):
         return pool
 
     def _endpoint(self, identity: Identity, port: int) -> Endpoint:
-        key = (identity.ip, identity.generation, port)
+        key = (_container(identity), port)
         endpoint = self._endpoints.get(key)
         if endpoint is None:
             record = EndpointRecord(
@@ -150,8 +156,9 @@ class InternalProxy(Proxy):
         self._allowed.clear()
         self._caller_lines.clear()
         for key in list(self._endpoints):
-            identity = table.identities.get(key[0])
-            if identity is None or identity.generation != key[1]:
+            container, _ = key
+            identity = table.identities.get(container[0])
+            if identity is None or _container(identity) != container:
                 endpoint = self._endpoints.pop(key)
                 endpoint.gone = True
                 self.connections.endpoint_gone(endpoint)
@@ -159,6 +166,7 @@ class InternalProxy(Proxy):
     # What the endpoint gets to see.
 
     def _prepare(self, exchange: Exchange) -> None:
+        forget_claims(exchange.head, exchange.client.certificate_base64())
         super()._prepare(exchange)
         caller = exchange.caller
         assert caller is not None
@@ -167,17 +175,33 @@ class InternalProxy(Proxy):
             lines = self._caller_lines[caller.ip] = _caller_lines(caller)
         exchange.prefix += lines
 
+    def _send(self, exchange: Exchange, connection: BackendConnection) -> None:
+        # The first attempt over an idle connection follows the decision at once; dialling and retrying take time.
+        if (exchange.attempts > 1 or not connection.reused) and not self._is_still_allowed(exchange):
+            connection.close()
+            self._revoke(exchange)
+        else:
+            super()._send(exchange, connection)
+
     # Taking permission back.
 
     def revise(self) -> None:
         """The table has changed: end every exchange, tunnels included, that would not be allowed now."""
-        table = self.mirror.internal
-        self._forget(table)
+        self._forget(self.mirror.internal)
         for exchange in list(self.active):
-            if exchange.caller is not None and not exchange.finished and not _still_allowed(table, exchange):
-                self.counters.internal_revocations += 1
-                self._log("internal-request-revoked", exchange, exchange.internal_name, exchange.caller, "revoked")
-                exchange.break_off(reply.policy_denied(exchange.head.host, close=True))
+            if exchange.caller is not None and not exchange.finished and not self._is_still_allowed(exchange):
+                self._revoke(exchange)
+
+    def _is_still_allowed(self, exchange: Exchange) -> bool:
+        table = self.mirror.internal
+        if table.version != self._version:
+            self._forget(table)
+        return _still_allowed(table, exchange)
+
+    def _revoke(self, exchange: Exchange) -> None:
+        self.counters.internal_revocations += 1
+        self._log("internal-request-revoked", exchange, exchange.internal_name, exchange.caller, "revoked")
+        exchange.break_off(reply.policy_denied(exchange.head.host, close=True))
 
     # Saying no.
 
@@ -220,6 +244,10 @@ def _caller_lines(caller: Identity) -> bytes:
     ).encode()
 
 
+def _container(identity: Identity) -> _Container:
+    return identity.ip, identity.generation, identity.app, identity.instance
+
+
 def _still_allowed(table: InternalTable, exchange: Exchange) -> bool:
     caller, endpoint = exchange.caller, exchange.endpoint
     assert caller is not None
@@ -227,10 +255,10 @@ def _still_allowed(table: InternalTable, exchange: Exchange) -> bool:
         return False
     if endpoint is None:
         return True
+    if endpoint.gone:
+        return False
     record = endpoint.record
     return any(
-        identity.ip == record.host
-        and identity.instance == record.instance_id
-        and table.allows(caller.app, identity.app, TCP, record.port)
+        identity.ip == record.host and table.allows(caller.app, identity.app, TCP, record.port)
         for _, identity in table.instances(exchange.internal_name)
     )

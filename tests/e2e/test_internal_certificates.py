@@ -1,5 +1,6 @@
 """Callers with instance-identity certificates, as Diego issues them, in front of a running router."""
 
+import base64
 import contextlib
 import datetime
 import ssl
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from router.certs import Authority, Pair, issue, make_ca
 from tests.support.certificates import client_context
@@ -24,10 +26,12 @@ DOMAINS = [
     {"name": "apps.internal"},
     {"name": "strict.internal", "identity": "ip+mtls"},
     {"name": "roaming.internal", "identity": "mtls"},
+    {"name": "deep.plain.internal", "identity": "ip+mtls"},
 ]
 FRONT = CONTAINERS["front"]
 OWN = ("front-0", FRONT)
 UNITS = ("organization:org", "space:space", "app:front")
+NESTED = "backend.deep.plain.internal"
 REFUSED = 0
 """In place of a status: there was no connection to ask on."""
 
@@ -78,7 +82,7 @@ class Secured:
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[Secured]:
     web, instances = make_ca("web"), make_ca("instances")
-    shown = issue(web, NAMES)
+    shown = issue(web, [*NAMES, NESTED])
     proxy = {
         "https_ports": [443],
         "cert_chain": shown.certificate,
@@ -86,7 +90,7 @@ def secured(tmp_path: Path) -> Iterator[Secured]:
         "identity_ca_certs": instances.pair.certificate,
     }
     with Platform(tmp_path, config={"domains": DOMAINS, "proxy": proxy}) as platform:
-        platform.announce("back", *NAMES)
+        platform.announce("back", *NAMES, NESTED)
         platform.furnish()
         yield Secured(platform, web, instances, tmp_path)
 
@@ -123,6 +127,25 @@ def test_container_that_has_stolen_a_certificate_is_denied(secured: Secured) -> 
     wait_until(lambda: secured.get(secured.context(), OFFERED, "other") == 200, "other may reach back by itself")
     assert {secured.get(secured.identity(), name, "other") for name in (OFFERED, REQUIRED)} == {403}
     wait_denied(secured, "certificate-for-another-address")
+
+
+def test_domain_below_another_makes_its_own_demands(secured: Secured) -> None:
+    assert secured.get(secured.context(), NESTED) == 403
+    wait_denied(secured, "certificate-required")
+    assert secured.get(secured.identity(), NESTED) == 200
+
+
+def test_app_is_shown_the_certificate_that_was_verified_and_no_other(secured: Secured) -> None:
+    context = secured.identity()
+    with secured.connect(context) as client:
+        for _ in range(2):
+            client.get(host=REQUIRED, headers="X-Forwarded-Client-Cert: forged\r\nX-Forwarded-Proto: http\r\n")
+    for heard in secured.platform.services["back"].heard[-2:]:
+        (shown,) = heard.get_all("X-Forwarded-Client-Cert", [])
+        certificate = x509.load_der_x509_certificate(base64.b64decode(shown))
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [OWN[0]]
+        assert heard.get_all("X-Forwarded-Proto") == ["https"]
 
 
 def test_expired_certificate_is_refused_in_the_handshake(secured: Secured) -> None:

@@ -496,3 +496,16 @@ def test_deputy_is_the_caller_whoever_has_asked_it(platform: Platform) -> None:
     heard = platform.services["back"].heard[-1]
     assert heard.get_all("X-Cf-Caller-App") == ["front"]
     assert heard.get_all("X-Cf-Caller-Instance") == ["front-0"]
+
+
+def test_forwarded_headers_that_an_app_gets_are_the_routers_own(platform: Platform) -> None:
+    claims = (
+        "X-Forwarded-For: 1.2.3.4\r\nx-forwarded-for: 4.3.2.1\r\nX_Forwarded_For: 1.2.3.4\r\n"
+        "X-Forwarded-Proto: https\r\nX-FORWARDED-HOST: admin.test\r\nX-Forwarded-Client-Cert: forged\r\n"
+    )
+    with platform.client("front") as client:
+        for _ in range(3):
+            assert client.get(host=NAME, headers=claims).status == 200
+    for heard in platform.services["back"].heard[-3:]:
+        forwarded = {name.lower(): value for name, value in heard.items() if "forwarded" in name.lower()}
+        assert forwarded == {"x-forwarded-for": FRONT, "x-forwarded-proto": "http"}

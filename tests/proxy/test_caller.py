@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from router.proxy.caller import IP, IP_AND_MTLS, MTLS, MTLS_IF_OFFERED, UnknownCaller, identify
+from router.proxy.caller import IP, IP_AND_MTLS, MTLS, MTLS_IF_OFFERED, UnknownCaller, forget_claims, identify
 from router.routing.access import InternalTable
 from router.routing.internal_records import Identity, PutIdentity
+from router.wire.http1 import RequestHead
 
 FRONT = Identity("10.0.0.1", "front", instance="front-0")
 OTHER = Identity("10.0.0.2", "other", instance="other-0")
@@ -82,3 +83,37 @@ def test_certificate_identifies_behind_address_translation_in_mtls_mode() -> Non
 def test_doubtful_caller_is_nobody(mode: str, peer: str, shown: dict[str, Any] | None, reason: str) -> None:
     with pytest.raises(UnknownCaller, match=reason):
         identify(table(), mode, peer, shown, NOW)
+
+
+def head(*lines: bytes, **special: bytes) -> RequestHead:
+    made = RequestHead(b"GET", b"/", 1)
+    made.lines = list(lines)
+    made.special = {name.replace("_", "-").encode(): value for name, value in special.items()}
+    return made
+
+
+def test_what_a_container_says_was_forwarded_is_forgotten() -> None:
+    lines = (b"Accept: */*", b"X-FORWARDED-Host: a")
+    request = head(*lines, x_forwarded_for=b"1.2.3.4", x_forwarded_proto=b"https", host=b"b")
+    shared = request.lines, request.special
+    forget_claims(request, b"")
+    assert request.lines == [b"Accept: */*"]
+    assert request.special == {b"host": b"b"}
+    assert shared[0] == list(lines), "the head before may share it"
+    assert len(shared[1]) == 3
+
+
+def test_verified_certificate_takes_the_place_of_a_claimed_one() -> None:
+    request = head(b"x-forwarded-client-cert: forged", b"Via: x-forwarded-host")
+    forget_claims(request, b"c2hvd24=")
+    assert request.lines == [b"Via: x-forwarded-host", b"X-Forwarded-Client-Cert: c2hvd24="]
+    forget_claims(request, b"c2hvd24=")
+    assert request.lines == [b"Via: x-forwarded-host", b"X-Forwarded-Client-Cert: c2hvd24="]
+
+
+def test_request_that_claims_nothing_is_left_as_it_is() -> None:
+    request = head(b"Accept: */*", host=b"b")
+    lines, special = request.lines, request.special
+    forget_claims(request, b"")
+    assert request.lines is lines
+    assert request.special is special

@@ -1,6 +1,7 @@
 """Requests between containers, through a running data plane; loopback addresses stand for containers."""
 
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,59 @@ def test_same_question_is_decided_anew_after_every_change(plane: RunningPlane) -
             assert client.get(host=NAME).status == 403
             plane.apply(PutIdentity(identity(FRONT, "front", generation=3)), SetInternalState(False, True))
             assert client.get(host=NAME).status == 503
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        PutPolicies("front", []),
+        DropIdentity(FRONT),
+        PutIdentity(identity("127.0.0.1", "back", 1, generation=2)),
+        DropName(NAME),
+    ],
+    ids=["policy", "caller", "instance", "name"],
+)
+def test_request_that_is_sent_again_after_a_change_is_decided_anew(
+    plane: RunningPlane, change: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a change and the next look at all exchanges, one of them may come to a new connection."""
+    monkeypatch.setattr(plane.plane, "sweep", lambda: None)
+    closing = threading.Event()
+
+    def close_when_told(conversation: Conversation) -> None:
+        conversation.read_request()
+        if conversation.number == 0:
+            conversation.answer()
+            conversation.read_request()
+            closing.wait(10)
+
+    with RecordingBackend(close_when_told) as backend:
+        furnish(plane, backend)
+        with RawClient(plane.internal_port, source=FRONT) as client:
+            assert client.get(host=NAME).status == 200
+            client.send(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+            wait_until(lambda: len(backend.requests) == 2, "the request arrives")
+            plane.apply(change)
+            closing.set()
+            response = client.read_response()
+        assert (response.status, response.header("Connection")) == (403, "close")
+        assert len(backend.requests) == 2
+    assert plane.plane.counters.internal_revocations == 1
+
+
+def test_address_taken_over_without_generations_is_another_endpoint(plane: RunningPlane) -> None:
+    """Agents need not count generations; then app and instance tell containers apart."""
+    with RecordingBackend(plain) as backend:
+        furnish(plane, backend)
+        for app in ("first", "second"):
+            plane.apply(
+                PutIdentity(identity("127.0.0.1", app, backend.port, generation=0)),
+                PutName(NAME, [NameEntry("127.0.0.1", app, "0")]),
+                PutPolicies("front", [Policy("front", app, TCP, backend.port, backend.port)]),
+            )
+            assert ask(plane).status == 200
+        wait_until(lambda: backend.open_conversations() <= 1, "the first one's connection is closed")
+    assert [request.header("X-Cf-Applicationid") for request in backend.requests] == ["first", "second"]
 
 
 def test_other_permissions_outlive_a_change(plane: RunningPlane) -> None:
