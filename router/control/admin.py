@@ -21,6 +21,7 @@ from router.control.health import Health
 from router.control.listeners import ListenError, describe_bind_error
 
 ALIVE_PATH = "/is-process-alive-do-not-use-for-loadbalancing"
+HEALTH_PATHS = ("/health", "/healthz")
 IDLE_S = 10.0
 """A connection that sends nothing for this long is closed; Gorouter's read time-out."""
 
@@ -74,15 +75,43 @@ class Admin:
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             # Gorouter knows no credentials for the health paths, and nothing behind them on this port.
-            if request.path in ("/health", "/healthz"):
+            if request.path in HEALTH_PATHS:
                 return not_found()
-            if not is_authorized(request.headers.get("Authorization", ""), credentials()):
-                return web.Response(status=401, text="401 Unauthorized\n", headers={"WWW-Authenticate": "Basic"})
-            wanted = documents.get(request.path)
-            return not_found() if wanted is None else await _stream(request, wanted())
+            return await _show(request, documents, credentials())
 
         server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_S)
         return await self._open(server, "127.0.0.1", port, key, None)
+
+    async def open_deprecated(
+        self,
+        health: Health,
+        documents: Mapping[str, Callable[[], Iterable[bytes]]],
+        credentials: Callable[[], tuple[str, str]],
+        address: str,
+        port: int,
+        *,
+        key: str,
+    ) -> int:
+        """Serve health checks and documents on one port, as routers once did; it takes the place of `open_health`.
+
+        Args:
+            health: answers ``/health`` and ``/healthz``, for which no credentials are asked.
+            documents: by path, as for `open_routes`.
+            credentials: as for `open_routes`.
+            address: IPv4 address or host name of this machine to listen on.
+            port: TCP port.
+            key: of the configuration, for errors.
+
+        Returns the port; raises `ListenError`.
+        """
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            if request.path in HEALTH_PATHS:
+                return health_answer("/health", health)
+            return await _show(request, documents, credentials())
+
+        server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_S)
+        return await self._open(server, address, port, key, None)
 
     async def close(self) -> None:
         """Close the listeners and whatever connection is left."""
@@ -134,6 +163,16 @@ def is_authorized(header: str, credentials: tuple[str, str]) -> bool:
     except binascii.Error:
         return False
     return hmac.compare_digest(given, ":".join(credentials).encode())
+
+
+async def _show(
+    request: web.BaseRequest, documents: Mapping[str, Callable[[], Iterable[bytes]]], credentials: tuple[str, str]
+) -> web.StreamResponse:
+    """Answer with the document of this path, to those who know the credentials."""
+    if not is_authorized(request.headers.get("Authorization", ""), credentials):
+        return web.Response(status=401, text="401 Unauthorized\n", headers={"WWW-Authenticate": "Basic"})
+    wanted = documents.get(request.path)
+    return not_found() if wanted is None else await _stream(request, wanted())
 
 
 async def _stream(request: web.BaseRequest, pieces: Iterable[bytes]) -> web.StreamResponse:

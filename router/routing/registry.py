@@ -74,6 +74,10 @@ class Registry:
     def has_changes(self) -> bool:
         return bool(self._changes)
 
+    def count_addresses(self) -> int:
+        """Return how many different endpoint addresses there are, in a walk through the whole table."""
+        return len({address for pool in self._pools.values() for address in pool.members})
+
     def heartbeat(self, payload: bytes, now: float) -> bool:
         """Refresh what this payload registered, if it has been heard before and is in force unchanged.
 

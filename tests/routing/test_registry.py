@@ -37,6 +37,14 @@ def table_of(table: Registry) -> dict[str, list[str]]:
     return {key: [endpoint["address"] for endpoint in endpoints] for key, endpoints in document.items()}
 
 
+def test_addresses_are_counted_once_however_many_routes_they_have() -> None:
+    table = registry()
+    table.register(announced("a.test", "b.test"), 0.0)
+    table.register(announced("a.test", host="10.0.0.2"), 0.0)
+
+    assert table.count_addresses() == 2
+
+
 # Register.
 
 
