@@ -14,6 +14,7 @@ from typing import Any
 
 from router.backend.connection import BackendConnection
 from router.backend.failure import CONNECT_TIMEOUT, NAME_MISMATCH, BackendFailure, of_dial, of_tls
+from router.backend.service import connect_allowed
 from router.routing.pool import Endpoint
 from router.tls_stream import TlsStream
 from router.wire.http1 import BadMessage
@@ -37,6 +38,8 @@ class BackendOptions:
     max_head_bytes: int
     max_headers: int
     context: ssl.SSLContext | None
+    allowed: Callable[[str], bool] | None = None
+    """Whether an IP address may be dialled; None allows all. Asked after name resolution."""
 
 
 class Connections:
@@ -169,16 +172,15 @@ class Connections:
 
     async def _connect(self, endpoint: Endpoint) -> BackendConnection:
         record = endpoint.record
-        loop = asyncio.get_running_loop()
         connection = BackendConnection(self, endpoint)
         shaken: asyncio.Future[None] | None = None
         protocol: asyncio.BufferedProtocol = connection
         if record.tls:
-            shaken = loop.create_future()
+            shaken = asyncio.get_running_loop().create_future()
             protocol = self._tls(connection, record.san or record.host, shaken)
         try:
             async with asyncio.timeout(self._options.dial_timeout_s or None):
-                transport, _ = await loop.create_connection(lambda: protocol, record.host, record.port)
+                transport = await self._open_transport(protocol, record.host, record.port)
         except (OSError, UnicodeError) as error:
             raise of_dial(
                 error if isinstance(error, OSError) else OSError(str(error)), endpoint.address
@@ -188,6 +190,13 @@ class Connections:
             await self._shake(transport, shaken)
         transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
         return connection
+
+    async def _open_transport(self, protocol: asyncio.BufferedProtocol, host: str, port: int) -> asyncio.Transport:
+        allowed = self._options.allowed
+        if allowed is not None:
+            return await connect_allowed(protocol, host, port, allowed)
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
+        return transport
 
     def _tls(self, connection: BackendConnection, name: str, shaken: "asyncio.Future[None]") -> TlsStream:
         def accept(_: TlsStream) -> asyncio.BufferedProtocol:
