@@ -3,8 +3,8 @@
 Owns its paths and texts; does not own the level nor the workers. One law: nothing asks who is asking, so it
 belongs on a loopback address; whatever goes wrong with it costs the router nothing but a log line.
 
-``/log-level`` is where Cloud Foundry's components have it. Below ``/debug/pprof/``, where Go's profiles would be, is
-what Python has of the kind.
+``/log-level`` is where Cloud Foundry's components have it. Below ``/debug/pprof/``, where Go's profiles would be,
+is what Python has of the kind.
 """
 
 import asyncio

@@ -229,11 +229,9 @@ class RoutingApiSource:
         return listed
 
     async def _drop_unlisted(self, listed: set[RouteKey], overtaken: set[RouteKey]) -> None:
-        gone = [key for key in self._known if key not in listed]
-        for count, key in enumerate(gone, 1):
-            route = self._known.get(key)
-            if route is not None and key not in overtaken:
-                self._delete(route)
+        for count, key in enumerate(list(self._known), 1):
+            if key not in listed and key not in overtaken and key in self._known:
+                self._delete(self._known[key])
             if count % ROUTES_PER_STEP == 0:
                 self._publish()
                 await asyncio.sleep(0)
