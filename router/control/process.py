@@ -230,6 +230,8 @@ class ControlProcess:
         self._config = config
         self._logger.level = LEVELS[config.logging.level.lower()]
         self._registry.apply_rules(registry_rules(config))
+        if self._internal is not None:
+            self._internal.configure(config.internal)
         self._publisher.changed()
         self._pruner.set_interval(config.prune_stale_droplets_interval)
         if context is not None:

@@ -3,10 +3,12 @@
 Owns that list and the merging of two configurations; does not own reading them nor starting workers.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import structs
 
+from router.config.internal import Internal
 from router.config.schema import Config
 from router.control.status_tls import has_tls_health
 
@@ -25,7 +27,15 @@ FIXED = (
     "nats_client_ping_interval",
     "start_response_delay_interval",
     # Its listeners, its feeds, and what they have learned.
-    "internal",
+    "internal.container_networks",
+    "internal.addresses",
+    "internal.discovery",
+    "internal.identities.nats",
+    "internal.identities.excluded",
+    "internal.policies",
+    "internal.policy_api",
+    "internal.dns.port",
+    "internal.discovery_api",
     # The status listeners' sockets.
     "status.host",
     "status.port",
@@ -44,15 +54,33 @@ def merge(running: Config, wanted: Config) -> tuple[Config, list[str]]:
     """Return the configuration to go on with, and the paths of changed settings that it leaves as they are."""
     kept: list[str] = []
     result = wanted
-    # A certificate can change, the existence of its listener cannot.
-    tls_appears_or_goes = has_tls_health(running.status) != has_tls_health(wanted.status)
-    for path in ("status.tls", *FIXED) if tls_appears_or_goes else FIXED:
+    for path in _fixed(running, wanted):
         keys = path.split(".")
         value = _get(running, keys)
         if _get(result, keys) != value:
             result = _replaced(result, keys, value)
             kept.append(path)
     return result, kept
+
+
+def _fixed(running: Config, wanted: Config) -> Iterator[str]:
+    """Yield the paths to keep: `FIXED`, and sections whose listeners or names are not the same any more."""
+    # A certificate can change, the existence of its listener cannot.
+    if has_tls_health(running.status) != has_tls_health(wanted.status):
+        yield "status.tls"
+    if _domains(running.internal) != _domains(wanted.internal):
+        yield "internal"
+    if _ports(running.internal) != _ports(wanted.internal):
+        yield "internal.proxy"
+    yield from FIXED
+
+
+def _domains(internal: Internal) -> set[str]:
+    return {domain.name for domain in internal.domains}
+
+
+def _ports(internal: Internal) -> tuple[list[int], list[int]]:
+    return internal.proxy.http_ports, internal.proxy.https_ports
 
 
 def _get(section: Any, keys: list[str]) -> Any:

@@ -1,8 +1,11 @@
 """What a reload may change."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from router.config.internal import Internal, InternalDns, InternalDomain, InternalIdentities, InternalProxy
 from router.config.schema import Config
 from router.config.sections import Logging, Nats, NatsHost, Status, StatusRoutes, StatusTls
 from router.control.reload import FIXED, merge
@@ -42,6 +45,44 @@ def test_certificate_of_the_health_listener_changes() -> None:
     wanted = Config(status=Status(tls=StatusTls(certificate="new", key="new")))
 
     assert merge(running, wanted) == (wanted, [])
+
+
+def internal(*names: str, **sections: Any) -> Config:
+    return Config(internal=Internal(domains=[InternalDomain(name=name) for name in names], **sections))
+
+
+def test_rules_of_internal_routing_change() -> None:
+    running = internal("apps.internal", dns=InternalDns(resolvers=["192.0.2.1"]))
+    wanted = internal(
+        "apps.internal",
+        dns=InternalDns(queries_per_second=7),
+        identities=InternalIdentities(ttl=9.0, file="/x"),
+        proxy=InternalProxy(cert_chain="c", private_key="k", identity_ca_certs="ca"),
+    )
+    assert merge(running, wanted) == (wanted, [])
+    stricter = msgspec.structs.replace(
+        wanted.internal, domains=[InternalDomain(name="apps.internal", identity="ip+mtls", view="open")]
+    )
+    assert merge(running, Config(internal=stricter)) == (Config(internal=stricter), [])
+
+
+def test_listeners_and_feeds_of_internal_routing_stay_as_they_are() -> None:
+    running = internal("apps.internal")
+    wanted = internal(
+        "apps.internal",
+        addresses=["10.255.0.9"],
+        dns=InternalDns(port=54, queries_per_second=7),
+        proxy=InternalProxy(http_ports=[81], identity_ca_certs="ca"),
+    )
+    merged, kept = merge(running, wanted)
+    assert kept == ["internal.proxy", "internal.addresses", "internal.dns.port"]
+    assert merged == internal("apps.internal", dns=InternalDns(queries_per_second=7))
+
+
+@pytest.mark.parametrize("names", [(), ("apps.internal", "more.internal"), ("other.internal",)])
+def test_other_internal_domains_wait_for_a_restart_with_the_whole_section(names: tuple[str, ...]) -> None:
+    running = internal("apps.internal", dns=InternalDns(queries_per_second=1))
+    assert merge(running, internal(*names)) == (running, ["internal"])
 
 
 @pytest.mark.parametrize("swap", [False, True])

@@ -49,13 +49,19 @@ class DnsServer:
         self._addresses = own_addresses(config)
         self._port = config.dns.port
         self._logger = logger.child("dns")
-        self._answers = Answers(config, table, self.counters, self._logger, clock=clock)
-        self._forwarder = Forwarder([parse_resolver(text) for text in config.dns.resolvers])
+        self._table = table
+        self._clock = clock
+        self.configure(config)
         self._connections = Connections(self, self.counters, clock)
         self._datagrams: list[_Datagrams] = []
         self._servers: list[asyncio.Server] = []
         self._asking: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+
+    def configure(self, config: Internal) -> None:
+        """Answer by this configuration from now on; addresses and port stay as they were at the start."""
+        self._answers = Answers(config, self._table, self.counters, self._logger, clock=self._clock)
+        self._forwarder = Forwarder([parse_resolver(text) for text in config.dns.resolvers])
 
     async def start(self) -> None:
         """Listen on all addresses. Raises `ListenError`, leaving nothing open."""

@@ -68,6 +68,12 @@ class InternalServices:
         for part in self._parts:
             await part.start()
 
+    def configure(self, config: Internal) -> None:
+        """Go by another configuration from now on, as far as a reload can change it (`control.reload`)."""
+        self._config = config
+        self._identities.configure(config)
+        self._dns.configure(config)
+
     async def close(self) -> None:
         """End every part, the last one first; those that never started do not mind."""
         for part in reversed(self._parts):

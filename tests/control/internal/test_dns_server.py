@@ -290,3 +290,15 @@ uvloop.run(main())
 async def test_everything_works_on_the_event_loop_of_control() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-X", "dev", "-c", UNDER_UVLOOP)
     assert await process.wait() == 0
+
+
+async def test_other_rules_count_from_the_next_query_on() -> None:
+    async with (
+        running_dns() as dns,
+        fake_resolver(lambda record, tcp: bytes(answer_with(1, record).pack())) as other,
+    ):
+        assert (await dns.ask("www.example.com")).header.rcode == 5
+        dns.server.configure(internal_config(answer="proxy", resolvers=[other.address]))
+        assert addresses_in(await dns.ask("www.example.com")) == ["192.0.2.0"]
+        assert addresses_in(await dns.ask("api.apps.internal")) == [SERVER]
+        assert dns.server.counters.refused == dns.server.counters.forwarded == 1
