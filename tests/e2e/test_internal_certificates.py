@@ -17,6 +17,8 @@ from tests.support.needs import needs
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 ADDRESS, OFFERED, REQUIRED, ROAMING = (
     f"backend.{each}.internal" for each in ("plain", "apps", "strict", "roaming")
 )
@@ -193,7 +195,6 @@ def test_certificate_of_a_gone_instance_is_worth_nothing_from_then_on(secured: S
     wait_denied(secured, "instance-not-live")
 
 
-@pytest.mark.slow
 def test_certificate_that_expires_on_an_open_connection_ends_what_it_permitted(secured: Secured) -> None:
     with secured.connect(secured.identity(life_s=4)) as client:
         assert client.get(host=REQUIRED).status == 200

@@ -13,7 +13,8 @@ from tests.support.inside import CONTAINERS, PORT, Platform
 from tests.support.needs import needs
 from tests.support.waiting import wait_until
 
-TABLE = ("nft", "list", "table", "inet", "router_policies")
+pytestmark = pytest.mark.slow
+
 EVERY_S = "0.1"
 
 

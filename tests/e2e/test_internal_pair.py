@@ -11,6 +11,8 @@ from tests.support.inside import NAME, UPGRADE, Asker, Platform
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 PAIR = ("rtr", "rtr2")
 CHANGES = 200
 BOUND_S = 5.0
@@ -66,7 +68,6 @@ def say(capsys: pytest.CaptureFixture[str], figure: str) -> None:
         print(f"\n{figure}")
 
 
-@pytest.mark.slow
 def test_change_through_either_api_acts_on_dns_and_proxy_of_both_routers(
     pair: Platform, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,7 +130,6 @@ def test_router_that_starts_after_a_restart_of_nats_has_every_policy(pair: Platf
     assert policies(pair, "rtr2") == before
 
 
-@pytest.mark.slow
 def test_both_routers_deny_everything_when_nats_stays_away_for_longer_than_configured(tmp_path: Path) -> None:
     with Platform(tmp_path, routers=PAIR, config={"policies": {"keep": "1s"}}) as pair:
         pair.furnish()
