@@ -1,16 +1,17 @@
-"""Makes the registry control works with: its rules from the configuration, its events into the component log.
+"""Makes the registry control works with: its rules from the configuration, its events into log lines and figures.
 
-Owns message and field names of the log lines, which are Gorouter's because operators' dashboards look for them;
-does not own what the events mean.
+Owns message and field names of the log lines, which are Gorouter's because operators' dashboards look for them,
+and what the events come to in numbers; does not own what the events mean.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from router.config.schema import Config
 from router.control.log_limit import LogLimit
 from router.log import DEBUG, Logger
+from router.metrics import Histogram
 from router.routing.names import normal_name
 from router.routing.observer import RegistryObserver
 from router.routing.registrations import Membership, RegistryRules
@@ -18,9 +19,13 @@ from router.routing.registry import Registry
 from router.wire.registration import Registration
 
 
-def make_registry(config: Config, logger: Logger) -> Registry:
-    """Return an empty registry under the rules of the configuration, logging as component ``registry``."""
-    return Registry(registry_rules(config), RegistryLog(logger.child("registry")))
+def make_registry(config: Config, logger: Logger, tally: "RegistryTally | None" = None) -> Registry:
+    """Return an empty registry under the rules of the configuration, logging as component ``registry``.
+
+    Args:
+        tally: counts the events too, if somebody wants to know.
+    """
+    return Registry(registry_rules(config), RegistryLog(logger.child("registry"), tally=tally))
 
 
 def registry_rules(config: Config) -> RegistryRules:
@@ -43,17 +48,28 @@ class RegistryLog(RegistryObserver):
     Args:
         logger: of the component.
         clock: monotonic seconds.
+        tally: told of what it counts.
     """
 
-    def __init__(self, logger: Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        logger: Logger,
+        clock: Callable[[], float] = time.monotonic,
+        tally: "RegistryTally | None" = None,
+    ) -> None:
         self._logger = logger
         self._clock = clock
+        self._tally = tally
         self._refusals = LogLimit()
 
     def route_registered(self, key: str) -> None:
+        if self._tally is not None:
+            self._tally.routes_registered += 1
         self._logger.info("route-registered", uri=key)
 
     def endpoint_registered(self, key: str, membership: Membership) -> None:
+        if self._tally is not None:
+            self._tally.endpoint_registered(membership.endpoint.record.updated_at_ns)
         self._logger.info("endpoint-registered", **_endpoint_fields(key, membership))
 
     def endpoint_updated(self, key: str, membership: Membership) -> None:
@@ -93,6 +109,8 @@ class RegistryLog(RegistryObserver):
         )
 
     def route_unregistered(self, key: str) -> None:
+        if self._tally is not None:
+            self._tally.routes_unregistered += 1
         self._logger.info("route-unregistered", uri=key)
 
     def route_pruned(self, key: str, addresses: list[str], segment: str) -> None:
@@ -103,6 +121,48 @@ class RegistryLog(RegistryObserver):
 
     def prune_suspended(self) -> None:
         self._logger.info("prune-suspended")
+
+
+class RegistryTally:
+    """What the registry's events come to, beside its own counters.
+
+    Args:
+        bounds_ms: of the buckets of ``route_registration_latency``.
+        muzzle_s: ``route_latency_metric_muzzle_duration``: for this long nothing is measured, because what is
+            heard after the start was registered long ago.
+        clock: monotonic seconds.
+        wall_ns: nanoseconds since the epoch.
+
+    Attributes:
+        routes_registered: route keys that have come.
+        routes_unregistered: route keys that went because their last endpoint said so.
+        latency: ``route_registration_latency``, in milliseconds.
+        on_latency: told of each one measured, in milliseconds.
+    """
+
+    def __init__(
+        self,
+        bounds_ms: Sequence[float],
+        muzzle_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.routes_registered = 0
+        self.routes_unregistered = 0
+        self.latency = Histogram("route_registration_latency", "", bounds_ms)
+        self.on_latency: Callable[[float], None] = lambda latency_ms: None
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._silent_until = clock() + muzzle_s
+
+    def endpoint_registered(self, updated_at_ns: int) -> None:
+        """An endpoint is new. ``updated_at_ns`` is when the platform decided so, 0 if it did not say."""
+        if not updated_at_ns or self._clock() < self._silent_until:
+            return
+        # The platform's clock may be ahead of ours; less than nothing would let the sum fall.
+        latency_ms = max(self._wall_ns() - updated_at_ns, 0) / 1e6
+        self.latency.observe(latency_ms)
+        self.on_latency(latency_ms)
 
 
 def _endpoint_fields(key: str, membership: Membership) -> dict[str, Any]:

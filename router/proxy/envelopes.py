@@ -99,6 +99,10 @@ class Envelopes:
         instance = self._instance(endpoint)
         self.agent.send(self._encoder.log(message, instance, "RTR", self._options.index, time_ns()), now)
 
+    def figures(self) -> dict[str, int]:
+        """Return what became of the datagrams, for metrics."""
+        return {"metron_datagrams_sent": self.agent.sent, "metron_datagrams_lost": self.agent.lost}
+
     def close(self) -> None:
         self.agent.close()
 

@@ -1,10 +1,11 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from router.config.internal import Internal, InternalDomain
 from router.config.schema import Config
-from router.control.registry_log import make_registry
+from router.control.registry_log import RegistryTally, make_registry
 from router.log import DEBUG, INFO, WARN, Logger
 from router.routing.registry import Registry
 from tests.support.registry import announced
@@ -116,3 +117,46 @@ def test_public_announcement_of_an_internal_name_is_logged_and_does_not_flood_th
     for _ in range(1000):
         table.register(announced("x.apps.internal"), 0.0)
     assert len(lines) < 100
+
+
+class Measured:
+    """A registry whose events are counted; clocks stand at 100 s and 1 000 000 s since the epoch."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.told: list[float] = []
+        self.tally = RegistryTally([1.0, 4.0], 20.0, lambda: self.now, lambda: 10**15)
+        self.tally.on_latency = self.told.append
+        self.registry = make_registry(Config(), Logger(sink=lambda line: None), self.tally)
+
+
+def test_routes_that_come_and_go_are_counted() -> None:
+    measured = Measured()
+    for uri in ("a.test", "b.test"):
+        measured.registry.register(announced(uri), 0.0)
+        measured.registry.register(announced(uri, port=81), 0.0)
+    measured.registry.unregister(announced("a.test"), 0.0)
+    assert (measured.tally.routes_registered, measured.tally.routes_unregistered) == (2, 0)
+    measured.registry.unregister(announced("a.test", port=81), 0.0)
+    assert (measured.tally.routes_registered, measured.tally.routes_unregistered) == (2, 1)
+
+
+def test_latency_is_measured_for_new_endpoints_once_the_muzzle_time_is_over() -> None:
+    measured = Measured()
+    decided_ns = 10**15 - 2_500_000
+    measured.registry.register(announced("early.test", updated_at_ns=decided_ns), 0.0)
+    measured.now = 120.0
+    measured.registry.register(announced("a.test", updated_at_ns=decided_ns), 0.0)
+    measured.registry.register(announced("a.test", updated_at_ns=decided_ns + 1), 0.0)
+    measured.registry.register(announced("silent.test"), 0.0)
+
+    assert measured.told == [pytest.approx(2.5)]
+    assert dict(measured.tally.latency.figures())["route_registration_latency\t\t4.0"] == 1
+
+
+def test_platform_whose_clock_is_ahead_makes_no_negative_latency() -> None:
+    measured = Measured()
+    measured.now = 120.0
+    measured.registry.register(announced("a.test", updated_at_ns=10**15 + 5), 0.0)
+
+    assert measured.told == [0.0]

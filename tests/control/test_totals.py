@@ -44,3 +44,21 @@ def test_worker_that_never_reported_can_go() -> None:
     totals.retire(1)
 
     assert totals.counters() == {}
+
+
+def test_figures_with_fractions_and_labels_are_summed_like_others() -> None:
+    totals = Totals()
+    totals.update(1, Stats({"latency\ta\tsum": 0.5, "latency\ta\t1.0": 1}, {}))
+    totals.retire(1)
+    totals.update(2, Stats({"latency\ta\tsum": 0.25, "latency\ta\t1.0": 2}, {}))
+
+    assert totals.counters() == {"latency\ta\tsum": 0.75, "latency\ta\t1.0": 3}
+
+
+def test_gauges_are_known_by_worker_while_it_lives() -> None:
+    totals = Totals()
+    totals.update(1, Stats({}, {"open": 2}))
+    totals.update(2, Stats({}, {"open": 5}))
+    totals.retire(1)
+
+    assert totals.gauges_by_worker() == {2: {"open": 5}}
