@@ -7,7 +7,7 @@ know under names that begin with ``router_``. One law: no figure that is read is
 from collections.abc import Iterator, Mapping, Sequence
 
 from router.config.sections import Meters
-from router.control.exposition import COUNTER, GAUGE, HISTOGRAM, Family, Labels, Sample, histogram, metric_name
+from router.control.exposition import COUNTER, GAUGE, HISTOGRAM, Family, Sample, histogram, metric_name
 from router.control.figures import Reading
 
 GOROUTER_COUNTERS = {
@@ -48,14 +48,11 @@ _RENAMED = {"total_requests": "attempts"}
 """Counters whose name is that of a labelled metric."""
 
 
-def families(
-    reading: Reading, meters: Meters, processes: Mapping[str, float], python: Labels, failures: int
-) -> Iterator[Family]:
-    """Return all metrics.
+def families(reading: Reading, meters: Meters, processes: Mapping[str, float], failures: int) -> Iterator[Family]:
+    """Return all metrics of the router.
 
     Args:
         processes: of `Processes.read`.
-        python: labels of ``python_info``.
         failures: sources of figures that could not be read, since the start.
     """
     yield from _gorouters(reading, meters)
@@ -66,7 +63,6 @@ def families(
     for process, value in processes.items():
         kind = COUNTER if process.endswith("_total") else GAUGE
         yield Family(process, kind, PROCESS_TEXTS.get(process, process), [("", (), value)])
-    yield Family("python_info", GAUGE, "The interpreter.", [("", python, 1.0)])
 
 
 def _gorouters(reading: Reading, meters: Meters) -> Iterator[Family]:

@@ -1,14 +1,16 @@
-"""What the operating system says of the router's processes, under the names that dashboards of any program use.
+"""What system and interpreter say of the router's processes, under the names that dashboards of any program use.
 
 Owns the sum over processes; does not own reading ``/proc``, which prometheus-client does. One law: processor time
 of workers that are gone stays in the sum, so it never falls.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from prometheus_client import PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 
-COUNTER = "process_cpu_seconds_total"
+from router.control.exposition import COUNTER, Family
+
+CPU = "process_cpu_seconds_total"
 STARTED = "process_start_time_seconds"
 
 
@@ -25,7 +27,7 @@ class Processes:
         cpu_s: dict[int, float] = {}
         for pid in pids:
             for name, value in _figures(pid):
-                if name == COUNTER:
+                if name == CPU:
                     cpu_s[pid] = value
                 elif name != STARTED:
                     sums[name] = sums.get(name, 0.0) + value
@@ -33,7 +35,7 @@ class Processes:
                     sums[name] = value
         self._gone_s += sum(value for pid, value in self._cpu_s.items() if value > cpu_s.get(pid, 0.0))
         self._cpu_s = cpu_s
-        sums[COUNTER] = self._gone_s + sum(cpu_s.values())
+        sums[CPU] = self._gone_s + sum(cpu_s.values())
         return sums
 
 
@@ -43,8 +45,18 @@ def _figures(pid: int) -> Iterator[tuple[str, float]]:
             yield sample.name, sample.value
 
 
-def python_info() -> Iterable[tuple[str, str]]:
-    """Return version and implementation of the interpreter, as the labels of ``python_info``."""
-    [metric] = PlatformCollector(registry=None).collect()
-    [sample] = metric.samples
-    return tuple(sorted(sample.labels.items()))
+def runtime() -> list[Family]:
+    """Return what the interpreter says of itself: ``python_info``, and ``python_gc_*`` of control's collector."""
+    registry = CollectorRegistry()
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return [_family(metric) for metric in registry.collect()]
+
+
+def _family(metric: Metric) -> Family:
+    name = f"{metric.name}_total" if metric.type == COUNTER else metric.name
+    samples = [
+        (sample.name.removeprefix(name), sorted(sample.labels.items()), float(sample.value))
+        for sample in metric.samples
+    ]
+    return Family(name, metric.type, metric.documentation, samples)

@@ -13,7 +13,7 @@ from router.control.exposition import CONTENT_TYPE, render
 from router.control.families import families
 from router.control.figures import Figures
 from router.control.listeners import ListenError, describe_bind_error
-from router.control.processes import Processes, python_info
+from router.control.processes import Processes, runtime
 from router.log import Logger
 from router.tls import TlsError
 
@@ -73,7 +73,7 @@ class MetricsServer:
         """Return all metrics as they are now."""
         reading = self._figures.read()
         processes = self._processes.read(self._figures.pids)
-        return render(families(reading, self._meters, processes, python_info(), self._figures.failures))
+        return render([*families(reading, self._meters, processes, self._figures.failures), *runtime()])
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != "/metrics":

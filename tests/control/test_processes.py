@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 
-from router.control.processes import Processes, python_info
+from router.control.processes import Processes, runtime
 
 SPIN = "import time\nwhile time.process_time() < 0.2: pass\nprint('done', flush=True)\ninput()"
 
@@ -37,5 +37,13 @@ def test_processes_are_summed_and_time_of_the_gone_stays() -> None:
     assert after["process_cpu_seconds_total"] >= both["process_cpu_seconds_total"]
 
 
-def test_interpreter_is_named() -> None:
-    assert dict(python_info())["implementation"] == "CPython"
+def test_interpreter_and_its_collector_are_there() -> None:
+    families = {family.name: family for family in runtime()}
+
+    [(suffix, labels, value)] = families["python_info"].samples
+    assert (suffix, dict(labels)["implementation"], value) == ("", "CPython", 1)
+    collections = families["python_gc_collections_total"]
+    assert collections.kind == "counter"
+    assert [(suffix, dict(labels)) for suffix, labels, _ in collections.samples] == [
+        ("", {"generation": str(number)}) for number in range(3)
+    ]
