@@ -1,15 +1,20 @@
 """TLS contexts: what the router shows to clients and what it demands of backends (GOROUTER.md §9.1, 9.6).
 
-Owns the translation of configuration into `ssl.SSLContext`; does not own connections. Values are PEM text, as the
-configuration holds them; keys never touch a disk on their way into OpenSSL.
+Owns the translation of configuration into `ssl.SSLContext`; does not own connections, nor which hosts demand
+client certificates (`tls_front`). Values are PEM text, as the configuration holds them; keys never touch a disk on
+their way into OpenSSL.
+
+As for Go, every certificate that is trusted ends a chain, an intermediate or a server's own as well as a root.
 """
 
 import contextlib
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from router.config.schema import Config
+from router.config.sections import KeyPair
 
 VERSIONS = {
     "TLSv1.0": ssl.TLSVersion.TLSv1,
@@ -19,15 +24,54 @@ VERSIONS = {
 }
 
 
+T = TypeVar("T")
+
+
+_SIGNATURE_FAILURE = 7
+"""X509_V_ERR_CERT_SIGNATURE_FAILURE of OpenSSL's x509_vfy.h."""
+
+
 class TlsError(Exception):
     """A certificate, key or cipher list cannot be used; the message names the key of the configuration."""
 
 
+class ByName(Generic[T]):
+    """Values by host name, ignoring case: a name itself comes before the ``*.`` with which one label is any."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, T] = {}
+
+    def put(self, name: str, value: T) -> None:
+        """Enter a value; the first for a name stays."""
+        self._values.setdefault(_plain(name), value)
+
+    def find(self, name: str) -> T | None:
+        plain = _plain(name)
+        exact = self._values.get(plain)
+        return exact if exact is not None else self._values.get("*." + plain.partition(".")[2])
+
+
+def _plain(name: str) -> str:
+    return name.lower().rstrip(".")
+
+
 def frontend_context(config: Config) -> ssl.SSLContext:
-    """Build the context of the TLS listener; certificates are chosen by the client's server name.
+    """Build the context of the TLS listener; client certificates are asked for as ``client_cert_validation`` says.
+
+    Raises `TlsError`.
+    """
+    return frontend_contexts(config, lambda context: _ask_for_certificates(context, config))[0]
+
+
+def frontend_contexts(config: Config, ask: Callable[[ssl.SSLContext], None]) -> list[ssl.SSLContext]:
+    """Build contexts for the certificates; the first chooses among them by the client's server name.
 
     A name that several certificates have gets the first of each kind of key, from which OpenSSL takes one the
     client can verify. A client whose name no certificate has, or without one, chooses from all in that way.
+
+    Args:
+        ask: says in each context which certificates clients have to show. OpenSSL takes from the first context
+            whether they have to, and from the chosen one whose are believed.
 
     Raises `TlsError`.
     """
@@ -39,7 +83,7 @@ def frontend_context(config: Config) -> ssl.SSLContext:
     def context_of(candidates: list[_Certificate]) -> ssl.SSLContext:
         chosen = _first_of_each_kind(candidates)
         if chosen not in contexts:
-            contexts[chosen] = _server_context(config, chosen)
+            contexts[chosen] = _server_context(config, chosen, ask)
         return contexts[chosen]
 
     by_name: dict[str, list[_Certificate]] = {}
@@ -47,17 +91,18 @@ def frontend_context(config: Config) -> ssl.SSLContext:
         for name in certificate.names:
             by_name.setdefault(name, []).append(certificate)
     default = context_of(certificates)
-    named = {name: context_of(candidates) for name, candidates in by_name.items()}
+    named: ByName[ssl.SSLContext] = ByName()
+    for name, candidates in by_name.items():
+        named.put(name, context_of(candidates))
 
     def choose(ssl_object: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext) -> None:
-        name = (server_name or "").lower().rstrip(".")
-        context = named.get(name) or named.get("*." + name.partition(".")[2])
+        context = named.find(server_name or "")
         if context is not None:
             ssl_object.context = context
 
     if len(contexts) > 1:
         default.sni_callback = choose
-    return default
+    return list(contexts.values())
 
 
 class _Certificate:
@@ -99,10 +144,7 @@ def internal_context(config: Config) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     _load_pair(context, proxy.cert_chain, proxy.private_key, "internal.proxy")
     if proxy.identity_ca_certs:
-        try:
-            context.load_verify_locations(cadata=proxy.identity_ca_certs)
-        except (ssl.SSLError, ValueError) as error:
-            raise TlsError(f"internal.proxy.identity_ca_certs: {error}") from error
+        trust(context, proxy.identity_ca_certs, "internal.proxy.identity_ca_certs")
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
@@ -112,37 +154,125 @@ def backend_context(config: Config) -> ssl.SSLContext:
 
     Raises `TlsError`.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.hostname_checks_common_name = False
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    _set_ciphers(context, config)
-    for index, pem in enumerate(config.ca_certs):
-        try:
-            context.load_verify_locations(cadata=pem)
-        except (ssl.SSLError, ValueError) as error:
-            raise TlsError(f"ca_certs[{index}]: {error}") from error
-    backends = config.backends
-    if backends.cert_chain and backends.private_key:
-        _load_pair(context, backends.cert_chain, backends.private_key, "backends")
+    return backend_contexts(config)[0]
+
+
+def backend_contexts(config: Config) -> list[ssl.SSLContext]:
+    """Build the contexts to try, in their order, until an endpoint's certificate is verified.
+
+    OpenSSL looks for the issuer of a certificate by name, and by key identifier if both have one. Among several
+    that fit it takes the first, and if that one's key did not sign, the certificate is refused. So where CAs in
+    ``ca_certs`` share a subject, the first context knows all, and each further one knows another of them alone.
+    The next one is worth trying after `is_issuer_ambiguous`.
+
+    Raises `TlsError`.
+    """
+    choices = _without_namesakes(config.ca_certs)
+    return [_backend_context(config, authorities) for authorities in (config.ca_certs, *choices)]
+
+
+def is_issuer_ambiguous(error: BaseException | None) -> bool:
+    """Tell whether a handshake failed because the CA that has the issuer's name has another key."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _SIGNATURE_FAILURE
+
+
+def service_context(config: Config) -> ssl.SSLContext:
+    """Build the context of connections to route services: the versions of the front, the CAs of backends.
+
+    Raises `TlsError`.
+    """
+    context = _client_context(config, config.ca_certs)
+    legacy = _set_versions(context, config)
+    _set_ciphers(context, config, legacy)
+    if config.skip_ssl_validation:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    _load_client_pair(
+        context, config.route_services.cert_chain, config.route_services.private_key, "route_services"
+    )
     return context
 
 
-def _server_context(config: Config, pairs: tuple[int, ...]) -> ssl.SSLContext:
+def _backend_context(config: Config, authorities: list[str]) -> ssl.SSLContext:
+    context = _client_context(config, authorities)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_3
+    _set_ciphers(context, config)
+    _load_client_pair(context, config.backends.cert_chain, config.backends.private_key, "backends")
+    return context
+
+
+def _client_context(config: Config, authorities: list[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.hostname_checks_common_name = False
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    for index, pem in enumerate(authorities):
+        trust(context, pem, f"ca_certs[{index}]")
+    return context
+
+
+def _load_client_pair(context: ssl.SSLContext, chain: str, key: str, where: str) -> None:
+    if chain.strip() and key.strip():
+        _load_pair(context, chain, key, where)
+
+
+def _without_namesakes(authorities: list[str]) -> list[list[str]]:
+    """Return lists of CAs (PEM) in which no two share a subject, and every CA is in one; none if all differ.
+
+    What is first in ``authorities`` comes last, because the context that knows all has tried that already.
+    """
+    if not authorities:
+        return []
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    by_subject: dict[bytes, dict[bytes, str]] = {}
+    try:
+        for certificate in x509.load_pem_x509_certificates("\n".join(authorities).encode()):
+            same = by_subject.setdefault(certificate.subject.public_bytes(), {})
+            pem = certificate.public_bytes(Encoding.PEM).decode()
+            same.setdefault(certificate.public_bytes(Encoding.DER), pem)
+    except ValueError:
+        # Which of them is damaged, and how, comes to light where they are loaded one by one.
+        return []
+    choices = max((len(same) for same in by_subject.values()), default=1)
+    if choices == 1:
+        return []
+    families = [list(same.values()) for same in by_subject.values()]
+    return [[family[turn % len(family)] for family in families] for turn in reversed(range(choices))]
+
+
+def server_base(config: Config) -> ssl.SSLContext:
+    """Build a context with the versions and suites of the front, and no certificates yet.
+
+    Raises `TlsError`.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    legacy = _set_versions(context, config)
+    # Over HTTP/1 there is nothing to negotiate, but a client that offers only other protocols should be told.
+    context.set_alpn_protocols(["http/1.1"])
+    _set_ciphers(context, config, legacy)
+    return context
+
+
+def _server_context(
+    config: Config, pairs: tuple[int, ...], ask: Callable[[ssl.SSLContext], None]
+) -> ssl.SSLContext:
+    context = server_base(config)
+    ask(context)
+    for index in pairs:
+        pair: KeyPair = config.tls_pem[index]
+        _load_pair(context, pair.cert_chain, pair.private_key, f"tls_pem[{index}]")
+    return context
+
+
+def _set_versions(context: ssl.SSLContext, config: Config) -> bool:
+    """Set the range of versions of the front; tell whether some in it are older than TLS 1.2."""
     lowest = VERSIONS.get(config.min_tls_version, ssl.TLSVersion.TLSv1_2)
     context.minimum_version = lowest
     context.maximum_version = VERSIONS.get(config.max_tls_version, ssl.TLSVersion.TLSv1_2)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # Over HTTP/1 there is nothing to negotiate, but a client that offers only other protocols should be told.
-    context.set_alpn_protocols(["http/1.1"])
-    _ask_for_certificates(context, config)
-    _set_ciphers(context, config, legacy=lowest < ssl.TLSVersion.TLSv1_2)
-    for index in pairs:
-        pair = config.tls_pem[index]
-        _load_pair(context, pair.cert_chain, pair.private_key, f"tls_pem[{index}]")
-    return context
+    return lowest < ssl.TLSVersion.TLSv1_2
 
 
 def _ask_for_certificates(context: ssl.SSLContext, config: Config) -> None:
@@ -153,11 +283,25 @@ def _ask_for_certificates(context: ssl.SSLContext, config: Config) -> None:
     context.verify_mode = ssl.CERT_REQUIRED if mode == "require" else ssl.CERT_OPTIONAL
     if not config.only_trust_client_ca_certs:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
-    if config.client_ca_certs:
-        try:
-            context.load_verify_locations(cadata=config.client_ca_certs)
-        except (ssl.SSLError, ValueError) as error:
-            raise TlsError(f"client_ca_certs: {error}") from error
+    if config.client_ca_certs.strip():
+        trust(context, config.client_ca_certs, "client_ca_certs")
+    if config.enable_verify_client_certificate_metadata:
+        forbid_tickets(context)
+
+
+def trust(context: ssl.SSLContext, pem: str, where: str) -> None:
+    """Let every certificate of a PEM text end a chain. Raises `TlsError` naming the key ``where``."""
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError) as error:
+        raise TlsError(f"{where}: {error}") from error
+
+
+def forbid_tickets(context: ssl.SSLContext) -> None:
+    """Have clients prove anew who they are: a ticket would carry their identity through another handshake."""
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
 
 
 def _set_ciphers(context: ssl.SSLContext, config: Config, legacy: bool = False) -> None:

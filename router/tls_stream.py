@@ -10,7 +10,7 @@ Owns the handshake, encryption and close_notify of one connection; does not own 
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from router.read_buffer import READ_BUFFER
 
@@ -18,7 +18,24 @@ _READ_BYTES = 65536
 _HANDSHAKE_RECORD = 0x16
 _PLAIN_HTTP_ANSWER = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 
+_BAD_CERTIFICATE = {
+    "TLSv1.2": b"\x15\x03\x03\x00\x02\x02\x2a",
+    "TLSv1.1": b"\x15\x03\x02\x00\x02\x02\x2a",
+    "TLSv1": b"\x15\x03\x01\x00\x02\x02\x2a",
+}
+"""A record with the fatal alert 42 (RFC 5246 §7.2), by version; in TLS 1.3 it would have to be encrypted."""
+
 _HANDSHAKE, _OPEN, _CLOSED = range(3)
+
+
+class Choice(Protocol):
+    """Chooses the context of a connection by the first message of its client."""
+
+    server_name: str
+    """What the client asked for, once the context is known; empty if it sent no name."""
+
+    def feed(self, data: bytes | memoryview) -> ssl.SSLContext | None:
+        """Take bytes from the client; return the context once it is known."""
 
 
 class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
@@ -29,6 +46,12 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         accept: makes the inner protocol once the handshake is done.
         failed: called once instead, with what went wrong, when the handshake does not come about.
         server_hostname: the name to ask for and to verify; None on the server side.
+        check: called when the handshake is done and before any protocol is made; a text that it returns is why the
+            peer is refused all the same, and then it has not seen the handshake succeed (up to TLS 1.2).
+        choice: on the server side, chooses another context than ``context`` by the client's first message.
+
+    Attributes:
+        server_name: what the client asked for, if there was a choice; else empty.
     """
 
     def __init__(
@@ -37,11 +60,16 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         accept: Callable[["TlsStream"], asyncio.BufferedProtocol],
         failed: Callable[["TlsStream", BaseException], None],
         server_hostname: str | None = None,
+        check: Callable[[ssl.SSLObject], str | None] | None = None,
+        choice: Choice | None = None,
     ) -> None:
         super().__init__()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._server_side = server_hostname is None
+        self._check = check
+        self._choice = choice
+        self.server_name = ""
         self.ssl_object = context.wrap_bio(
             self._incoming,
             self._outgoing,
@@ -82,7 +110,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
             first, self._begun = not self._begun, True
             if first and self._server_side and data[0] != _HANDSHAKE_RECORD and self._refuse_plain_http(data):
                 return
-            self._handshake()
+            if self._choice is None or self._choose(self._choice, data):
+                self._handshake()
         else:
             self._read()
 
@@ -116,6 +145,17 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._fail(ssl.SSLError("plain HTTP on a TLS port"))
         return True
 
+    def _choose(self, choice: Choice, data: bytes | memoryview) -> bool:
+        context = choice.feed(data)
+        if context is None:
+            return False
+        self._choice = None
+        self.server_name = choice.server_name
+        if context is not self.ssl_object.context:
+            # Nothing was read yet by the object that is replaced, and all that came is still there to read.
+            self.ssl_object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        return True
+
     def _handshake(self) -> None:
         try:
             self.ssl_object.do_handshake()
@@ -128,6 +168,10 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
             self._raw.close()
             self._fail(error)
             return
+        refused = self._check(self.ssl_object) if self._check is not None else None
+        if refused is not None:
+            self._refuse(refused)
+            return
         self._flush()
         self._state = _OPEN
         accept, self._accept, self._failed = self._accept, None, None
@@ -136,6 +180,16 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._inner.connection_made(self)
         if self._incoming.pending and self._state == _OPEN:
             self._read()
+
+    def _refuse(self, reason: str) -> None:
+        """End a handshake that is done for OpenSSL, but whose last messages the peer has not got yet."""
+        self._state = _CLOSED
+        self._outgoing.read()
+        # Until our ChangeCipherSpec, which comes last if no session is resumed, the peer reads plain text.
+        if not self.ssl_object.session_reused:
+            self._raw.write(_BAD_CERTIFICATE.get(self.ssl_object.version() or "", b""))
+        self._raw.close()
+        self._fail(ssl.SSLError(reason))
 
     def _fail(self, error: BaseException) -> None:
         failed, self._failed = self._failed, None
@@ -260,6 +314,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
             return self.ssl_object
+        if name == "server_name":
+            return self.server_name
         return self._raw.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

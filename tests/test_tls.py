@@ -41,7 +41,7 @@ def names_shown(server: ssl.SSLContext, authority: Authority, name: str | None, 
         client.set_ciphers(ciphers)
     shown = handshake(server, client, name).getpeercert()
     assert shown is not None
-    return {value for kind, value in shown["subjectAltName"] if kind == "DNS"}  # type: ignore[misc]
+    return {value for kind, value in shown["subjectAltName"] if kind == "DNS"}  # type: ignore[misc,str-unpack]
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,11 @@ switched on; left-overs of what is not in use stop nobody.
 import datetime
 from collections.abc import Callable, Iterator
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from router.config import ciphers, pem
+from router.config.distinguished_name import text_of, text_of_setting
 from router.config.findings import Findings
 from router.config.schema import Config
-from router.config.sections import DistinguishedName, StatusTls
+from router.config.sections import StatusTls
 
 TLS_VERSIONS = ("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 MAX_TLS_VERSIONS = ("TLSv1.2", "TLSv1.3")
@@ -115,46 +113,15 @@ def _metadata_rules(config: Config, findings: Findings) -> None:
     if not (config.enable_ssl and config.enable_verify_client_certificate_metadata):
         return
     try:
-        subjects = [_parts(found.subject) for found in pem.certificates(config.client_ca_certs)]
+        subjects = {text_of(found.subject) for found in pem.certificates(config.client_ca_certs)}
     except pem.PemError:
-        subjects = []
+        subjects = set()
     for index, rule in enumerate(config.verify_client_certificate_metadata):
-        if _wanted_parts(rule.issuer_in_chain) not in subjects:
+        issuer = text_of_setting(rule.issuer_in_chain)
+        if issuer not in subjects:
             key = f"verify_client_certificate_metadata[{index}].issuer_in_chain"
-            text = f"no CA certificate found for rule with ca subject {_describe(rule.issuer_in_chain)}"
+            text = f"no CA certificate found for rule with ca subject {issuer}"
             findings.error(key, text, "client_ca_certs")
-
-
-_ATTRIBUTES = {
-    "common_name": ("CN", NameOID.COMMON_NAME),
-    "serial_number": ("SERIALNUMBER", NameOID.SERIAL_NUMBER),
-    "organizational_unit": ("OU", NameOID.ORGANIZATIONAL_UNIT_NAME),
-    "organization": ("O", NameOID.ORGANIZATION_NAME),
-    "postal_code": ("POSTALCODE", NameOID.POSTAL_CODE),
-    "street_address": ("STREET", NameOID.STREET_ADDRESS),
-    "locality": ("L", NameOID.LOCALITY_NAME),
-    "province": ("ST", NameOID.STATE_OR_PROVINCE_NAME),
-    "country": ("C", NameOID.COUNTRY_NAME),
-}
-"""Parts of a name: the setting, the short form it is printed with, the identifier in certificates."""
-
-
-def _parts(name: x509.Name) -> dict[str, list[str]]:
-    return {
-        part: sorted(str(attribute.value) for attribute in name.get_attributes_for_oid(oid))
-        for part, (_, oid) in _ATTRIBUTES.items()
-    }
-
-
-def _wanted_parts(name: DistinguishedName) -> dict[str, list[str]]:
-    wanted = {part: getattr(name, part) for part in _ATTRIBUTES}
-    # A part is one text or a list of them; an empty text asks for none.
-    return {part: sorted([value] if isinstance(value, str) and value else value) for part, value in wanted.items()}
-
-
-def _describe(name: DistinguishedName) -> str:
-    wanted = _wanted_parts(name)
-    return ",".join(f"{short}={value}" for part, (short, _) in _ATTRIBUTES.items() for value in wanted[part])
 
 
 def _status(config: Config, findings: Findings) -> None:

@@ -21,7 +21,9 @@ def health_context(config: Config) -> ssl.SSLContext:
     """Return the context of the health listener. Raises `TlsError` naming ``status.tls``."""
     tls = config.status.tls
     pair = KeyPair(cert_chain=tls.certificate, private_key=tls.key)
+    # Load balancers that ask for health have no certificate, whatever is demanded of clients.
+    own = structs.replace(config, tls_pem=[pair], client_cert_validation="none")
     try:
-        return frontend_context(structs.replace(config, tls_pem=[pair]))
+        return frontend_context(own)
     except TlsError as error:
         raise TlsError(f"status.tls: {error}") from error
