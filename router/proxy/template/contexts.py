@@ -29,6 +29,7 @@ CODE = ""
 _TAG_START = re.compile(r"<(?:(!--)|(/?)([A-Za-z][A-Za-z0-9]*(?:[:-][A-Za-z0-9]+)*))")
 _STRAY = re.compile(r"<(?!!doctype)", re.IGNORECASE)
 _NAME = re.compile(r"[^ \t\r\n\f=>\"'<]+")
+_NAME_GOES_ON = re.compile(r"[^ \t\r\n\f=>\"'</]")
 _SPACE = re.compile(r"[ \t\r\n\f]*")
 _UNQUOTED_END = re.compile(r"[ \t\r\n\f>]")
 _RAW_KINDS = {"script": "script", "style": "style"}
@@ -48,6 +49,8 @@ _INNER_END = {
     "//": re.compile(r"[^\r\n\u2028\u2029]*([\r\n\u2028\u2029])"),
     "/*": re.compile(r".*?(\*/)", re.DOTALL),
 }
+_NAME_OPEN = "<"
+"""Stands before a place where letters would belong to a name that text before it began."""
 _UNSURE = "\0"
 _REMEMBERED = 12
 """Characters of a script before a slash that tell a division from a regular expression."""
@@ -67,7 +70,7 @@ class Context:
         attribute: what the attribute's value is, as `escapers.attribute_kind` says.
         quote: around the attribute's value; empty if there are none.
         inner: place in a script or style: `CODE`, or what began the string, comment or regular expression.
-        before: the end of the script's code so far, or the beginning of an attribute's name.
+        before: the end of the script's code so far, or what there is of an attribute's name.
         part: of a URL: empty at its start, ``path``, ``query`` or ``unknown``.
     """
 
@@ -101,8 +104,9 @@ def _in_text(context: Context, text: str, position: int, out: list[str]) -> tupl
     if match[1]:
         return Context(COMMENT), match.end()
     out.append(match[0])
-    element = match[3].lower()
-    return Context(TAG, element if not match[2] and element in _RAW_ELEMENTS else ""), match.end()
+    name = match[3].lower()
+    element = name if not match[2] and name in _RAW_ELEMENTS else ""
+    return Context(TAG, element, before=_NAME_OPEN if match.end() == len(text) else ""), match.end()
 
 
 def _in_comment(context: Context, text: str, position: int, out: list[str]) -> tuple[Context, int]:
@@ -111,9 +115,10 @@ def _in_comment(context: Context, text: str, position: int, out: list[str]) -> t
 
 
 def _in_tag(context: Context, text: str, position: int, out: list[str]) -> tuple[Context, int]:
+    _check_name_ended(context, text, position)
     position = _copy_space(text, position, out)
     if position == len(text):
-        return context, position
+        return Context(TAG, context.element), position
     if text[position] == ">":
         out.append(">")
         return (Context(RAW, context.element) if context.element else Context()), position + 1
@@ -123,19 +128,25 @@ def _in_tag(context: Context, text: str, position: int, out: list[str]) -> tuple
     return Context(NAME, context.element), position
 
 
+def _check_name_ended(context: Context, text: str, position: int) -> None:
+    if context.before == _NAME_OPEN and _NAME_GOES_ON.match(text, position) is not None:
+        raise ContextError("a name of a tag or attribute in pieces")
+
+
 def _in_name(context: Context, text: str, position: int, out: list[str]) -> tuple[Context, int]:
     match = _NAME.match(text, position)
     if match is None:
-        return replace(context, state=AFTER_NAME), position
+        return replace(context, state=AFTER_NAME, before=""), position
     out.append(match[0])
     name = context.before + match[0]
     return replace(context, before=name, attribute=escapers.attribute_kind(name)), match.end()
 
 
 def _after_name(context: Context, text: str, position: int, out: list[str]) -> tuple[Context, int]:
+    _check_name_ended(context, text, position)
     position = _copy_space(text, position, out)
     if position == len(text):
-        return context, position
+        return replace(context, before=""), position
     if text[position] != "=":
         return Context(TAG, context.element), position
     out.append("=")
@@ -177,9 +188,12 @@ def _in_raw(context: Context, text: str, position: int, out: list[str]) -> tuple
     kind = _RAW_KINDS.get(context.element, "")
     out.append(content if kind else _STRAY.sub("&lt;", content))
     if match is None:
+        last = content.rfind("</")
+        if last >= 0 and f"</{context.element}".startswith(content[last:].lower()):
+            raise ContextError("an end tag in pieces")
         return _follow(context, kind, content), end
     out.append(match[0])
-    return Context(TAG), match.end()
+    return Context(TAG, before=_NAME_OPEN if match.end() == len(text) else ""), match.end()
 
 
 _STEPS: dict[str, Callable[[Context, str, int, list[str]], tuple[Context, int]]] = {
@@ -338,21 +352,22 @@ def join(left: Context, right: Context) -> Context:
     """Return where one is after either of two branches. Raises `ContextError` if that would be two places."""
     if left == right:
         return left
-    if replace(left, before="") == replace(right, before="") and left.state != NAME:
-        return unsure(left)
-    if replace(left, part="") == replace(right, part=""):
-        return replace(left, part="unknown")
-    left, right = _settled(left), _settled(right)
-    if left == right:
-        return left
+    left, right = _settled(left, right.state), _settled(right, left.state)
+    if replace(left, before="") == replace(right, before=""):
+        return unsure(left) if left.state in (RAW, VALUE) else replace(left, before=left.before or right.before)
+    if replace(left, part="", before="") == replace(right, part="", before=""):
+        return replace(unsure(left), part="unknown")
     raise ContextError(f"branches end in different places: {_described(left)}, and {_described(right)}")
 
 
-def _settled(context: Context) -> Context:
-    """Take an attribute that has got no value yet for one without."""
-    if context.state in (NAME, AFTER_NAME):
-        return Context(TAG, context.element)
-    return context
+def _settled(context: Context, beside: str) -> Context:
+    """Take a name that may go on for one that must not; beside a branch without one, for one without a value."""
+    if context.state not in (NAME, AFTER_NAME):
+        return context
+    before = _NAME_OPEN if context.state == NAME else ""
+    if beside in (NAME, AFTER_NAME):
+        return replace(context, state=AFTER_NAME, before=before)
+    return Context(TAG, context.element, before=before)
 
 
 def _described(context: Context) -> str:
