@@ -8,13 +8,19 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from router.proxy.log_extras import SHORT_URI_BYTES, LogExtras, redact, shorten
 from router.proxy.quoting import EMPTY, quote
 
 if TYPE_CHECKING:
     from router.proxy.exchange import Exchange
 
+AppLog = Callable[["Exchange", bytes], None]
+"""Takes the copy of a line that goes to the app's own log."""
+
 _NO_ENDPOINT = b'app_id:"-" app_index:"-" instance_id:"-"'
 _KNOWN_VALUES = 4096
+_APP_LOG_BYTES = 65_400
+"""A longer line does not fit into a datagram to the log agent."""
 
 
 class AccessLog:
@@ -24,6 +30,9 @@ class AccessLog:
         write: takes a finished line; None switches the log off.
         hide_client: write ``"-"`` for the client's address (``disable_log_source_ip``).
         hide_forwarded_for: write ``"-"`` for X-Forwarded-For (``disable_log_forwarded_for``).
+        redaction: what becomes of query strings of GET requests: ``none``, ``all`` or ``hash``.
+        extras: further fields; None for none.
+        app_log: gets the lines of exchanges with an app as well.
     """
 
     def __init__(
@@ -31,8 +40,14 @@ class AccessLog:
         write: Callable[[bytes], None] | None,
         hide_client: bool = False,
         hide_forwarded_for: bool = False,
+        redaction: str = "none",
+        extras: LogExtras | None = None,
+        app_log: AppLog | None = None,
     ) -> None:
         self._write = write
+        self._redaction = "" if redaction == "none" else redaction
+        self._extras = extras
+        self._app_log = app_log
         self._hide_client = hide_client
         self._hide_forwarded_for = hide_forwarded_for
         self._second = -1
@@ -43,18 +58,32 @@ class AccessLog:
         """Write the line of a finished exchange."""
         if self._write is not None:
             self._write(self.format(exchange, monotonic()))
+        if self._app_log is not None:
+            self._copy(self._app_log, exchange)
 
-    def format(self, exchange: "Exchange", now: float) -> bytes:
+    def _copy(self, app_log: AppLog, exchange: "Exchange") -> None:
+        endpoint = exchange.endpoint
+        if endpoint is None or not endpoint.record.app or exchange.service is not None:
+            return
+        now = monotonic()
+        line = self.format(exchange, now)
+        app_log(exchange, line if len(line) <= _APP_LOG_BYTES else self.format(exchange, now, shortened=True))
+
+    def format(self, exchange: "Exchange", now: float, shortened: bool = False) -> bytes:
         """Return the line, with its line end.
 
         Args:
             now: monotonic seconds at which the exchange ended.
+            shortened: cut what clients can make long (GOROUTER.md §11.3).
         """
         head = exchange.head
         special = head.special
         client = exchange.client
-        endpoint = exchange.endpoint
+        endpoint = exchange.endpoint if exchange.service is None else None
+        referer, agent = special.get(b"referer", b""), special.get(b"user-agent", b"")
         path = head.path
+        if self._redaction and head.method == b"GET":
+            path = redact(path, self._redaction)
         if b'"' in path or b"\\" in path:
             path = quote(path)[1:-1]
         taken = now - exchange.started
@@ -65,9 +94,15 @@ class AccessLog:
             own = taken if endpoint is not None else 0.0
             forwarded_for = special.get(b"x-forwarded-for", b"")
             forwarded_proto = special.get(b"x-forwarded-proto", b"")
+        if shortened:
+            path = shorten(path, b"REQUEST-URI", SHORT_URI_BYTES)
+            referer, agent = shorten(referer, b"REFERER"), shorten(agent, b"USER-AGENT")
+            forwarded_for = shorten(forwarded_for, b"X-FORWARDED-FOR")
+            forwarded_proto = shorten(forwarded_proto, b"X-FORWARDED-PROTO")
+        extras = self._extras
         return (
             b'%b - [%b] "%b %b %b" %b %d %d %b %b %b %b x_forwarded_for:%b x_forwarded_proto:%b'
-            b' vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f %b x_cf_routererror:%b\n'
+            b' vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f %b%b x_cf_routererror:%b%b\n'
             % (
                 head.host,
                 self._time(exchange.received_ns),
@@ -77,8 +112,8 @@ class AccessLog:
                 b"%d" % exchange.status if exchange.status else EMPTY,
                 exchange.bytes_in,
                 exchange.bytes_out,
-                self._quote(special.get(b"referer", b"")),
-                self._quote(special.get(b"user-agent", b"")),
+                self._quote(referer),
+                self._quote(agent),
                 EMPTY if self._hide_client else b'"%b"' % client.peer,
                 EMPTY if endpoint is None else b'"%b"' % endpoint.address.encode(),
                 EMPTY if self._hide_forwarded_for else self._quote(forwarded_for),
@@ -87,7 +122,9 @@ class AccessLog:
                 taken,
                 own,
                 _NO_ENDPOINT if endpoint is None else endpoint.log_fields(quote),
+                b"" if extras is None else extras.fields(exchange, now),
                 self._quote(exchange.router_error),
+                b"" if extras is None else extras.tail(exchange, shortened),
             )
         )
 

@@ -1,7 +1,7 @@
 """Writes log lines to a file, off the event loop, in batches.
 
-Owns one file and one thread. One law: a slow or full disk never holds up a request; when too much is waiting,
-lines are dropped and counted.
+Owns one destination and one thread. One law: a slow or full disk, or a log server that is away, never holds up a
+request; when too much is waiting, lines are dropped and counted.
 """
 
 import os
@@ -13,29 +13,24 @@ _BATCH_BYTES = 64 * 1024
 _WAITING_BYTES = 32 * 1024 * 1024
 
 
-class LogWriter:
-    """Appends lines to a file.
+class LineWriter:
+    """Gathers lines and hands them, batch by batch, to a thread of its own.
 
     Args:
-        path: appended to, made with mode 0644 if it does not exist.
-        failed: called, from the writing thread, with what went wrong when lines were lost or a reopen failed.
-
-    Raises:
-        OSError: the file cannot be opened.
+        name: of the thread.
+        failed: called, from the writing thread, with what went wrong when lines were lost.
     """
 
-    def __init__(self, path: str, failed: Callable[[str], None]) -> None:
+    def __init__(self, name: str, failed: Callable[[str], None]) -> None:
         self.dropped = 0
         """Lines lost so far."""
-        self._path = path
         self._failed = failed
-        self._descriptor = _open(path)
         self._lines: list[bytes] = []
         self._size = 0
         self._waiting = 0
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[list[bytes] | str | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def write(self, line: bytes) -> None:
@@ -58,42 +53,81 @@ class LogWriter:
             self._waiting += size
         self._queue.put(lines)
 
-    def reopen(self) -> None:
-        """Open the path anew, after everything written so far has gone to the old file (log rotation)."""
-        self.flush()
-        self._queue.put("reopen")
-
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, then stop; waits at most ``timeout_s``."""
         self.flush()
         self._queue.put(None)
         self._thread.join(timeout_s)
 
+    def deliver(self, lines: list[bytes]) -> None:
+        """Write lines; runs in the thread. Raises `OSError`."""
+        raise NotImplementedError
+
+    def obey(self, order: str) -> None:
+        """Do what was ordered between two batches; runs in the thread."""
+
+    def end(self) -> None:
+        """Let go of the destination; the last that runs in the thread."""
+
+    def order(self, order: str) -> None:
+        """Have `obey` called once everything taken so far is written."""
+        self.flush()
+        self._queue.put(order)
+
     def _run(self) -> None:
         while True:
             item = self._queue.get()
             if item is None:
-                os.close(self._descriptor)
+                self.end()
                 return
             if isinstance(item, str):
-                self._reopen()
+                self.obey(item)
             else:
-                self._write(item)
+                self._deliver(item)
 
-    def _write(self, lines: list[bytes]) -> None:
-        batch = b"".join(lines)
-        view = memoryview(batch)
+    def _deliver(self, lines: list[bytes]) -> None:
+        try:
+            self.deliver(lines)
+        except OSError as error:
+            self.dropped += len(lines)
+            self._failed(
+                f"{error.filename or ''}: {error.strerror or error}; {len(lines)} lines lost".lstrip(": ")
+            )
+        finally:
+            with self._lock:
+                self._waiting -= sum(map(len, lines))
+
+
+class LogWriter(LineWriter):
+    """Appends lines to a file.
+
+    Args:
+        path: appended to, made with mode 0644 if it does not exist.
+        failed: called, from the writing thread, with what went wrong when lines were lost or a reopen failed.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str, failed: Callable[[str], None]) -> None:
+        self._path = path
+        self._descriptor = _open(path)
+        super().__init__("access-log", failed)
+
+    def reopen(self) -> None:
+        """Open the path anew, after everything written so far has gone to the old file (log rotation)."""
+        self.order("reopen")
+
+    def deliver(self, lines: list[bytes]) -> None:
+        view = memoryview(b"".join(lines))
         try:
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            self.dropped += len(lines)
-            self._failed(f"{self._path}: {error.strerror}; {len(lines)} lines lost")
-        finally:
-            with self._lock:
-                self._waiting -= len(batch)
+            error.filename = self._path
+            raise
 
-    def _reopen(self) -> None:
+    def obey(self, order: str) -> None:
         try:
             descriptor = _open(self._path)
         except OSError as error:
@@ -101,6 +135,9 @@ class LogWriter:
             return
         os.close(self._descriptor)
         self._descriptor = descriptor
+
+    def end(self) -> None:
+        os.close(self._descriptor)
 
 
 def _open(path: str) -> int:
