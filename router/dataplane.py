@@ -9,28 +9,25 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-import sys
 from collections.abc import Callable
-from random import random
 from time import monotonic
 from typing import Any
 
-from router.backend.connections import BackendOptions, Connections
+from router import assembly
+from router.backend.connections import Connections
 from router.config.schema import Config
-from router.frontend.http1 import ClientConnection, FrontendOptions
+from router.frontend.http1 import ClientConnection
 from router.frontend.proxy_protocol import HeaderConnection, Peer
 from router.log import Logger
 from router.metrics import Counters
-from router.proxy.access_log import AccessLog
-from router.proxy.forward import Proxy, ProxyOptions
-from router.proxy.internal import Domain, InternalProxy
+from router.proxy.app_counts import AppCounts
+from router.proxy.forward import Proxy
+from router.proxy.internal import InternalProxy
 from router.proxy.log_writer import LogWriter
-from router.proxy.rewrite import RewriteOptions
-from router.routing.balancing import Balancer
-from router.routing.hashing import DEFAULT_TABLE_SIZE, TABLE_SIZES
+from router.proxy.observer import Observer
 from router.routing.mirror import Mirror
 from router.sync import Listener
-from router.tls import backend_context, frontend_context, internal_context
+from router.tls import frontend_context, internal_context
 from router.tls_stream import TlsStream
 
 ProtocolFactory = Callable[[], asyncio.BufferedProtocol]
@@ -41,10 +38,6 @@ SWEEP_S = 0.1
 _BACKLOG = 4096
 _HANDSHAKE_S = 10.0
 """A client has this long for its TLS handshake."""
-_DEFAULT_RESPONSE_HEAD_BYTES = 10 * 1024 * 1024
-"""``max_response_header_bytes: 0``, as in Go's HTTP client."""
-_MARK_SHARE = 4
-"""Failure marks hold for this part of ``droplet_stale_threshold`` (GOROUTER.md §6.1)."""
 
 
 class DataPlane:
@@ -55,10 +48,17 @@ class DataPlane:
 
     Raises:
         TlsError: a certificate cannot be used.
-        OSError: the access log cannot be opened.
+        TemplateError: the HTML error page cannot be understood.
+        OSError: the access log or the error page cannot be opened.
     """
 
-    def __init__(self, config: Config, logger: Logger, report_failed: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        logger: Logger,
+        report_failed: Callable[[str, int], None],
+        router_ip: str = "",
+    ) -> None:
         self._config = config
         self._logger = logger
         self._listening: list[tuple[asyncio.Server, socket.socket, ProtocolFactory]] = []
@@ -68,27 +68,32 @@ class DataPlane:
         self._handshakes: dict[TlsStream, float] = {}
         self._headers: set[HeaderConnection] = set()
         self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
-        self._frontend = _frontend_options(config)
+        self._frontend = assembly.frontend_options(config)
         self._context: ssl.SSLContext | None = frontend_context(config) if config.enable_ssl else None
         self.counters = Counters()
-        self.connections = Connections(_backend_options(config), monotonic)
+        self.connections = Connections(assembly.backend_options(config), monotonic)
         self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
-        self.log_writer: LogWriter | None = None
-        if config.access_log.file:
-            self.log_writer = LogWriter(config.access_log.file, self._log_lost)
+        self._app_counts = AppCounts() if assembly.counts_apps(config) else None
+        self._metrics = assembly.request_metrics(config)
+        self._always: tuple[Observer, ...] = _present(
+            self._app_counts, self._metrics if assembly.measures_requests(config) else None
+        )
+        services = assembly.route_services(config, logger)
+        features = assembly.features(config, services, router_ip, self._always)
+        self._log_writers = assembly.log_writers(config, self._log_lost)
+        # From here on nothing fails, so nothing has to be closed.
+        self._envelopes = assembly.envelopes(config, router_ip)
+        self._told = _present(self._app_counts, self._metrics, self._envelopes)
         parts: dict[str, Any] = {
-            "options": _proxy_options(config),
+            "options": assembly.proxy_options(config),
             "mirror": self.mirror,
-            "balancer": _balancer(config),
+            "balancer": assembly.balancer(config),
             "connections": self.connections,
-            "access_log": AccessLog(
-                self.log_writer.write if self.log_writer else None,
-                hide_client=config.logging.disable_log_source_ip,
-                hide_forwarded_for=config.logging.disable_log_forwarded_for,
-            ),
+            "access_log": assembly.access_log(config, self._log_writers, self._envelopes),
             "counters": self.counters,
             "logger": logger.child("proxy"),
             "report_failed": report_failed,
+            "features": features,
         }
         self.proxy = Proxy(**parts)
         self._internal: InternalProxy | None = None
@@ -96,7 +101,7 @@ class DataPlane:
         self._must_revise = False
         self._dropped_lines = 0
         if config.internal.enabled:
-            self._internal = InternalProxy(self.proxy, _internal_domains(config), **parts)
+            self._internal = InternalProxy(self.proxy, assembly.internal_domains(config), **parts)
             if config.internal.proxy.https_ports:
                 self._internal_context = internal_context(config)
 
@@ -196,8 +201,21 @@ class DataPlane:
             if now >= deadline:
                 del self._handshakes[stream]
                 stream.abort()
-        if self.log_writer is not None:
-            self.log_writer.flush()
+        self._set_observers(now)
+        for writer in self._log_writers:
+            writer.flush()
+
+    def _set_observers(self, now: float) -> None:
+        """Let the platform's agent know of exchanges, unless it has just been found not to listen: then requests
+        need not even be measured for it."""
+        envelopes = self._envelopes
+        if envelopes is None:
+            return
+        observers = self._always if now < envelopes.agent.silent_until else self._told
+        if observers is not self.proxy.observers:
+            self.proxy.observers = observers
+            if self._internal is not None:
+                self._internal.observers = observers
 
     def _internal_changed(self) -> None:
         # Not at once: a burst of changes should cost one look at all exchanges, not one each.
@@ -247,8 +265,10 @@ class DataPlane:
         for stream in list(self._handshakes):
             stream.abort()
         self.connections.abort_all()
-        if self.log_writer is not None:
-            self.log_writer.close()
+        for writer in self._log_writers:
+            writer.close()
+        if self._envelopes is not None:
+            self._envelopes.close()
 
     def gauges(self) -> dict[str, int]:
         """Return what is now, for control."""
@@ -259,14 +279,28 @@ class DataPlane:
             "routes": len(self.mirror.table),
         }
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int | float]:
         """Return all counters by name."""
-        if self.log_writer is not None:
-            self.counters.access_log_dropped = self.log_writer.dropped
-        return self.counters.as_dict()
+        self.counters.access_log_dropped = sum(writer.dropped for writer in self._log_writers)
+        counts: dict[str, int | float] = {**self.counters.as_dict()}
+        if self._metrics is not None:
+            counts.update(self._metrics.figures())
+        if self._envelopes is not None:
+            counts.update(self._envelopes.figures())
+        return counts
+
+    def take_apps(self) -> dict[str, int]:
+        """Return how often each app was asked for since the last call, if anybody wants to know."""
+        return self._app_counts.take() if self._app_counts is not None else {}
+
+    def reopen_logs(self) -> None:
+        """Open log files anew, for log rotation."""
+        for writer in self._log_writers:
+            if isinstance(writer, LogWriter):
+                writer.reopen()
 
     def _report_dropped_lines(self) -> None:
-        dropped = self.log_writer.dropped if self.log_writer is not None else 0
+        dropped = sum(writer.dropped for writer in self._log_writers)
         if dropped != self._dropped_lines:
             self._logger.error("access-log-lines-dropped", lines=dropped - self._dropped_lines)
             self._dropped_lines = dropped
@@ -275,63 +309,10 @@ class DataPlane:
         self._logger.error("access-log-error", error=problem)
 
 
+def _present(*observers: Observer | None) -> tuple[Observer, ...]:
+    return tuple(observer for observer in observers if observer is not None)
+
+
 async def _attend(factory: ProtocolFactory, connection: socket.socket) -> None:
     connection.setblocking(False)
     await asyncio.get_running_loop().connect_accepted_socket(factory, connection)
-
-
-def _frontend_options(config: Config) -> FrontendOptions:
-    return FrontendOptions(
-        idle_s=config.frontend_idle_timeout,
-        header_s=config.read_header_timeout,
-        max_head_bytes=config.max_request_header_bytes,
-    )
-
-
-def _backend_options(config: Config) -> BackendOptions:
-    return BackendOptions(
-        dial_timeout_s=config.endpoint_dial_timeout,
-        handshake_timeout_s=config.tls_handshake_timeout,
-        keep_alive=not config.disable_keep_alives,
-        # As for Go's transport, 0 idle connections in all is no limit, and 0 for a host is its default of 2.
-        max_idle=min(config.max_idle_conns_per_host or 2, config.max_idle_conns or sys.maxsize),
-        probe_interval_s=config.endpoint_keep_alive_probe_interval,
-        max_head_bytes=config.max_response_header_bytes or _DEFAULT_RESPONSE_HEAD_BYTES,
-        max_headers=config.max_response_headers,
-        context=backend_context(config),
-    )
-
-
-def _proxy_options(config: Config) -> ProxyOptions:
-    filtered = frozenset(name.strip().lower().encode() for name in config.hop_by_hop_headers_to_filter)
-    return ProxyOptions(
-        rewrite=RewriteOptions(
-            force_https=config.force_forwarded_proto_https,
-            sanitize_proto=config.sanitize_forwarded_proto,
-            kept_from_connection=filtered,
-            close=config.disable_keep_alives,
-            client_cert=config.forwarded_client_cert,
-        ),
-        health_user_agent=config.healthcheck_user_agent.encode(),
-        max_attempts=config.backends.max_attempts,
-        endpoint_timeout_s=config.http_1_endpoint_timeout,
-        empty_pool_503=config.empty_pool_response_code_503,
-        max_header_bytes=config.max_request_header_bytes,
-        max_headers=config.max_request_headers,
-    )
-
-
-def _internal_domains(config: Config) -> list[Domain]:
-    return [Domain("." + domain.name.lower().strip("."), domain.identity) for domain in config.internal.domains]
-
-
-def _balancer(config: Config) -> Balancer:
-    return Balancer(
-        config.balancing_algorithm,
-        max(config.backends.max_conns, 0),
-        config.droplet_stale_threshold / _MARK_SHARE,
-        random,
-        config.zone,
-        config.balancing_algorithm_az_preference == "locally-optimistic",
-        TABLE_SIZES.get(config.hash_based_routing.lookup_table_size, DEFAULT_TABLE_SIZE),
-    )

@@ -90,6 +90,12 @@ class ReopenLogs(msgspec.Struct, frozen=True, array_like=True, tag="reopen_logs"
     """Open the access log anew (SIGUSR2), for log rotation."""
 
 
+class LogLevel(msgspec.Struct, frozen=True, array_like=True, tag="log_level"):
+    """Log from this level on, named as in the configuration."""
+
+    level: str
+
+
 # Worker to control.
 
 
@@ -119,8 +125,14 @@ class Stats(msgspec.Struct, frozen=True, array_like=True, tag="stats"):
     gauges: dict[str, int]
 
 
-ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs
-ToControl = Ready | Serving | Failed | Resync | Stats
+class Apps(msgspec.Struct, frozen=True, array_like=True, tag="apps"):
+    """Requests since the last such frame, by app guid; sent about once a second, if anybody wants to know."""
+
+    counts: dict[str, int]
+
+
+ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs | LogLevel
+ToControl = Ready | Serving | Failed | Resync | Stats | Apps
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

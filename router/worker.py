@@ -19,12 +19,15 @@ import uvloop
 from router.config.schema import Config
 from router.dataplane import SWEEP_S, DataPlane
 from router.log import LEVELS, Logger
+from router.proxy.error_page import TemplateError
 from router.routing.mirror import SequenceGap
 from router.sync import (
+    Apps,
     Drain,
     Failed,
     FrameStream,
     Health,
+    LogLevel,
     Ready,
     ReopenLogs,
     Resync,
@@ -97,12 +100,14 @@ class Worker:
         elif isinstance(frame, Drain):
             self._tunnels_count = frame.tunnels
             self._begin_drain(frame.timeout_s)
+        elif isinstance(frame, LogLevel):
+            self._logger.level = LEVELS[frame.level]
         elif self._plane is None:
             return
         elif isinstance(frame, Health):
             self._plane.proxy.healthy = frame.healthy
-        elif isinstance(frame, ReopenLogs) and self._plane.log_writer is not None:
-            self._plane.log_writer.reopen()
+        elif isinstance(frame, ReopenLogs):
+            self._plane.reopen_logs()
 
     def _set_up(self, setup: Setup) -> None:
         config = msgspec.msgpack.decode(setup.config, type=Config)
@@ -116,8 +121,8 @@ class Worker:
             rfc3339=logging.format.timestamp == "rfc3339",
         )
         try:
-            self._plane = DataPlane(config, self._logger, self._report_failed)
-        except (TlsError, OSError) as error:
+            self._plane = DataPlane(config, self._logger, self._report_failed, setup.router_ip)
+        except (TlsError, TemplateError, OSError) as error:
             self._die(str(error))
 
     def _apply(self, frame: Table) -> None:
@@ -166,7 +171,13 @@ class Worker:
             if monotonic() >= next_second:
                 next_second += _STATS_S
                 plane.every_second()
-                self._stream.send(Stats(plane.counts(), plane.gauges()))
+                self._report(plane)
+
+    def _report(self, plane: DataPlane) -> None:
+        self._stream.send(Stats(plane.counts(), plane.gauges()))
+        apps = plane.take_apps()
+        if apps:
+            self._stream.send(Apps(apps))
 
     # The end.
 
@@ -187,7 +198,7 @@ class Worker:
         if not plane.is_drained():
             self._logger.error("gorouter-draining-error", error="drain timed out", unfinished=plane.unfinished())
         plane.close()
-        self._stream.send(Stats(plane.counts(), plane.gauges()))
+        self._report(plane)
 
     def _is_done(self, plane: DataPlane) -> bool:
         return plane.is_drained(self._tunnels_count) or self._deadline is None or monotonic() >= self._deadline

@@ -65,6 +65,8 @@ class BackendConnection(asyncio.BufferedProtocol):
         reused: it has served an exchange before the present one.
         got_bytes: something of the present response has arrived.
         idle_since: monotonic seconds, valid while idle or closing.
+        timings: seconds that looking up the name, connecting and the TLS handshake took; below 0 where there was
+            nothing of the kind.
     """
 
     def __init__(self, owner: "Connections", endpoint: Endpoint) -> None:
@@ -74,6 +76,7 @@ class BackendConnection(asyncio.BufferedProtocol):
         self.got_bytes = False
         self.idle_since = 0.0
         self.local_address = ""
+        self.timings = (-1.0, -1.0, -1.0)
         self._owner = owner
         self._transport: Any = None
         self._mode = _IDLE

@@ -178,21 +178,29 @@ class Connections:
         if record.tls:
             shaken = asyncio.get_running_loop().create_future()
             protocol = self._tls(connection, record.san or record.host, shaken)
+        watch = _Watch(self.now)
         try:
             async with asyncio.timeout(self._options.dial_timeout_s or None):
-                transport = await self._open_transport(protocol, record.host, record.port)
+                transport = await self._open_transport(protocol, record.host, record.port, watch)
         except (OSError, UnicodeError) as error:
             raise of_dial(
                 error if isinstance(error, OSError) else OSError(str(error)), endpoint.address
             ) from error
         self._set_socket(transport)
+        watch.connected()
         if shaken is not None:
             await self._shake(transport, shaken)
+        connection.timings = watch.timings(secure=shaken is not None)
+        connection.local_address = _address(transport.get_extra_info("sockname"))
         transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
         return connection
 
-    async def _open_transport(self, protocol: asyncio.BufferedProtocol, host: str, port: int) -> asyncio.Transport:
+    async def _open_transport(
+        self, protocol: asyncio.BufferedProtocol, host: str, port: int, watch: "_Watch"
+    ) -> asyncio.Transport:
         allowed = self._options.allowed
+        if not _is_literal(host):
+            return await connect_allowed(protocol, host, port, allowed, watch.resolved)
         if allowed is not None:
             return await connect_allowed(protocol, host, port, allowed)
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
@@ -234,6 +242,44 @@ class Connections:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+
+
+class _Watch:
+    """Times the steps of a dial."""
+
+    __slots__ = ("_connected", "_now", "_resolved", "_started")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._started = now()
+        self._resolved = self._connected = 0.0
+
+    def resolved(self) -> None:
+        self._resolved = self._now()
+
+    def connected(self) -> None:
+        self._connected = self._now()
+
+    def timings(self, secure: bool) -> tuple[float, float, float]:
+        """Return the seconds of look-up, connect and handshake, which is over now; -1 for what there was not."""
+        resolved = self._resolved
+        return (
+            resolved - self._started if resolved else -1.0,
+            self._connected - (resolved or self._started),
+            self._now() - self._connected if secure else -1.0,
+        )
+
+
+def _is_literal(host: str) -> bool:
+    """Whether a host is an address and needs no look-up."""
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _address(name: Any) -> str:
+    if not name:
+        return ""
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connect_timed_out(address: str) -> BackendFailure:

@@ -44,9 +44,17 @@ def egress_filter(blocklist: Iterable[str]) -> Callable[[str], bool] | None:
 
 
 async def connect_allowed(
-    protocol: asyncio.BufferedProtocol, host: str, port: int, allowed: Callable[[str], bool]
+    protocol: asyncio.BufferedProtocol,
+    host: str,
+    port: int,
+    allowed: Callable[[str], bool] | None,
+    resolved: Callable[[], None] = lambda: None,
 ) -> asyncio.Transport:
     """Connect to the first address of a host that may be dialled and can be.
+
+    Args:
+        allowed: whether an address may be dialled; None allows all.
+        resolved: called once the addresses are known.
 
     Raises:
         BackendFailure: the host has no address that may be dialled.
@@ -55,6 +63,7 @@ async def connect_allowed(
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(info[4][0]) for info in found]
+    resolved()
     error: OSError | None = None
     for address in filter(allowed, addresses):
         try:

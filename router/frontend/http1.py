@@ -8,7 +8,7 @@ import asyncio
 import base64
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -54,11 +54,17 @@ _REMEMBERED_BYTES = 8192
 
 @dataclass(frozen=True, slots=True)
 class FrontendOptions:
-    """Limits of client connections; times in seconds, 0 is no limit."""
+    """Limits of client connections; times in seconds, 0 is no limit.
+
+    Attributes:
+        identify: returns, of a TLS connection, the domain with mutual TLS it was authenticated for and the server
+            name the client asked for; None if there are no such domains.
+    """
 
     idle_s: float
     header_s: float
     max_head_bytes: int
+    identify: Callable[[Any], tuple[str, str]] | None = None
 
 
 class ClientConnection(asyncio.BufferedProtocol):
@@ -346,13 +352,27 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._certificate = self._transport.get_extra_info("ssl_object").getpeercert() or {}
         return self._certificate or None
 
-    def certificate_base64(self) -> bytes:
+    def certificate_der(self) -> bytes:
         if not self.secure:
             return b""
+        return self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+
+    def certificate_base64(self) -> bytes:
         if self._certificate_base64 is None:
-            der = self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            self._certificate_base64 = base64.b64encode(der or b"")
+            self._certificate_base64 = base64.b64encode(self.certificate_der())
         return self._certificate_base64
+
+    def authenticated_for(self) -> str:
+        return self._identity()[0]
+
+    def server_name(self) -> str:
+        return self._identity()[1]
+
+    def _identity(self) -> tuple[str, str]:
+        identify = self._options.identify
+        if identify is None or not self.secure:
+            return "", ""
+        return identify(self._transport.get_extra_info("ssl_object"))
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         self._transport.write(interim_head(status, lines))

@@ -10,6 +10,7 @@ distinguished name or in several, in any order.
 
 import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from router.routing.access import InternalTable
@@ -84,9 +85,14 @@ def _subject(certificate: Certificate, now: float) -> tuple[str, str]:
     if len(apps) != 1 or not apps[0]:
         raise UnknownCaller("certificate-without-app")
     # Verified at the handshake, but a connection can outlive its certificate.
-    if ssl.cert_time_to_seconds(certificate["notAfter"]) < now:
+    if _seconds(certificate["notAfter"]) < now:
         raise UnknownCaller("certificate-expired")
     return instances[0], apps[0]
+
+
+@lru_cache(maxsize=1024)
+def _seconds(time_text: str) -> int:
+    return ssl.cert_time_to_seconds(time_text)
 
 
 def _addresses(certificate: Certificate) -> set[str]:

@@ -29,8 +29,17 @@ class Client(Protocol):
     def certificate(self) -> Mapping[str, Any] | None:
         """Return the client's verified certificate, in the form of `ssl.SSLObject.getpeercert`."""
 
+    def certificate_der(self) -> bytes:
+        """Return the client's certificate in DER form, nothing if it presented none."""
+
     def certificate_base64(self) -> bytes:
-        """Return the client's certificate as base64 of its DER form, nothing if it presented none."""
+        """Return the same as base64, without line ends."""
+
+    def authenticated_for(self) -> str:
+        """Return the name of the domain with mutual TLS whose CAs verified the client; empty if it is none."""
+
+    def server_name(self) -> str:
+        """Return the server name the client asked for in its TLS handshake; empty without."""
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         """Send a 1xx response other than 101."""

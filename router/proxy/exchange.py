@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from router.backend.connection import BackendConnection
 from router.backend.failure import CANCELLED, TIMEOUT, BackendFailure
 from router.proxy.client import NO_LENGTH, UNKNOWN_LENGTH, Client
+from router.proxy.mtls import Domain
 from router.proxy.reply import Reply
 from router.proxy.rewrite import response_lines
 from router.routing.internal_records import Identity
 from router.routing.pool import Endpoint, Pool
+from router.routing.route_policy import Caller
 from router.wire.chunked import encode_chunk, encode_last_chunk
 from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from router.proxy.forward import Proxy
+    from router.proxy.route_service import ServiceCall
 
 CANCELLED_FAILURE = BackendFailure(CANCELLED, "context canceled")
 
@@ -45,6 +48,23 @@ class Exchange:
     caller: Identity | None = None
     internal_name: str = ""
 
+    # Of routes and clients that ask for more than being forwarded.
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    wanted: bytes = b""
+    """The instance a session cookie names; empty if none does."""
+    must_stick: bool = False
+    """No other instance will do (GOROUTER.md §6.7, "Negotiate")."""
+    hash_key: bytes = b""
+    domain: Domain | None = None
+    """The domain with mutual TLS that the request is for."""
+    app_caller: Caller | None = None
+    """Who calls, according to the certificate such a domain asks for."""
+    service: "ServiceCall | None" = None
+    """This request goes to a route service, which is to call back."""
+    from_service: bool = False
+    """A route service has seen this request: its signature is good."""
+
     # Attempts.
     endpoint: Endpoint | None = None
     connection: BackendConnection | None = None
@@ -61,6 +81,14 @@ class Exchange:
     deadline: float = 0.0
     """Monotonic seconds when ``endpoint_timeout`` is over; 0 is never."""
     proxied_at: float = 0.0
+    attempt_at: float = 0.0
+    """Monotonic seconds when the last attempt began."""
+    headed_at: float = 0.0
+    """Monotonic seconds when the response head came; only if somebody looks on."""
+    lookup_s: float = 0.0
+    """How long the look-up of the route took; only if somebody looks on."""
+    failed_attempts: int = 0
+    failed_s: float = 0.0
     last_failure: BackendFailure | None = None
 
     # Outcome.
@@ -69,6 +97,8 @@ class Exchange:
     bytes_out: int = 0
     router_error: bytes = b""
     response_started: bool = False
+    answered: bool = False
+    """The response is the router's own."""
     response_ended: bool = False
     request_complete: bool = False
     tunnelling: bool = False
@@ -142,7 +172,12 @@ class Exchange:
         special = head.special
         if b"x-cf-routererror" in special:
             self.router_error = special[b"x-cf-routererror"]
-        lines = response_lines(head, self.request_id, self.proxy.date_line)
+        proxy = self.proxy
+        lines = response_lines(head, self.request_id, proxy.date_line)
+        if proxy.dresses or self.wanted or b"set-cookie" in special:
+            lines = proxy.dress(self, head, lines)
+        if proxy.observers:
+            self._observe_head()
         if head.length >= 0 and head.status != 204:
             length = head.length
         elif head.framing == CHUNKED or head.framing == UNTIL_CLOSE:
@@ -156,6 +191,11 @@ class Exchange:
         self.client.send_response(head.status, lines, length, body, complete)
         if complete:
             self.finish()
+
+    def _observe_head(self) -> None:
+        now = self.headed_at = monotonic()
+        for observer in self.proxy.observers:
+            observer.attempted(self, False, now)
 
     def response_body(self, piece: bytes) -> None:
         self.bytes_out += len(piece)
@@ -197,6 +237,8 @@ class Exchange:
         self.status = 101
         self.deadline = 0.0
         self.proxy.counters.websocket_upgrades += 1
+        if self.proxy.observers:
+            self._observe_head()
         lines = response_lines(head, self.request_id, self.proxy.date_line)
         lines.append(b"Upgrade: " + head.special[b"upgrade"])
         self.client.send_switch(lines)
@@ -260,10 +302,13 @@ class Exchange:
 
     def answer(self, reply: Reply) -> None:
         """End the exchange with a response of the router's own."""
+        if self.proxy.dresses_replies:
+            reply = self.proxy.dress_reply(reply)
         self.status = reply.status
         self.router_error = reply.router_error
         self.response_started = True
         self.response_ended = True
+        self.answered = True
         if reply.close:
             self.client.close_after_response()
         body = b"" if self.method == b"HEAD" else reply.body

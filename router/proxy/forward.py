@@ -1,27 +1,31 @@
-"""The way of a request through the router: the ordered steps, the attempts, the retries.
+"""The way of a request through the router: the ordered steps from its head to its first attempt, and its end.
 
-Owns the order of decisions (GOROUTER.md §5.2) and the attempt loop (§6.5); the steps themselves live beside it.
-One law: with an idle connection at hand all of it happens in one synchronous call, without a task or a timer.
+Owns the order of decisions (GOROUTER.md §5.2); the steps themselves live beside it, and what follows from an
+endpoint's answer or failure is `proxy.attempts`'. What is not configured is None here and costs one comparison.
 """
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
-from time import monotonic
+from time import monotonic, time
 
-from router.backend.connection import BackendConnection
-from router.backend.connections import Connections, connect_timed_out
-from router.backend.failure import ALWAYS, IF_IDEMPOTENT, MARK, NO_ENDPOINT, REMOVE, BackendFailure
+from router.backend.connections import Connections
 from router.log import Logger
 from router.metrics import Counters
 from router.proxy import reply
 from router.proxy.access_log import AccessLog
+from router.proxy.attempts import Attempts, ProxyOptions
+from router.proxy.error_page import ErrorPage, TemplateError
 from router.proxy.exchange import Exchange
+from router.proxy.instances import instance_pool
+from router.proxy.mtls import Domains, caller_of
+from router.proxy.observer import Observer
 from router.proxy.request_id import RequestIds
+from router.proxy.response_rules import ResponseRules
 from router.proxy.rewrite import (
     ALWAYS_FORWARD,
-    RewriteOptions,
+    FORWARD,
     forward_client_cert,
     forwarded_for,
     forwarded_proto,
@@ -31,28 +35,40 @@ from router.proxy.rewrite import (
     strip_listed,
     websocket_token,
 )
+from router.proxy.route_service import RouteServices
+from router.proxy.sticky import Sticky
+from router.proxy.tracing import Tracing
 from router.routing.balancing import Balancer
 from router.routing.mirror import Mirror
-from router.routing.pool import Endpoint, Pool
-from router.wire.http1 import NO_BODY
+from router.routing.pool import Pool
+from router.wire.http1 import NO_BODY, RequestHead, ResponseHead, first_value
 
 _SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyOptions:
-    """Configuration of the pipeline; times in seconds, 0 is no limit."""
+class Features:
+    """What the pipeline does beyond finding an endpoint and forwarding; None and empty are off.
 
-    rewrite: RewriteOptions
-    health_user_agent: bytes
-    max_attempts: int
-    endpoint_timeout_s: float
-    empty_pool_503: bool
-    max_header_bytes: int
-    max_headers: int
+    Attributes:
+        services: must be there, because a route that wants a service must never be reached around it.
+        negotiates: sessions are sticky by ``Negotiate``, too.
+        trace_key: value of X-Vcap-Trace that asks for the addresses of router and endpoint.
+    """
+
+    services: RouteServices
+    tracing: Tracing | None = None
+    sticky: Sticky | None = None
+    negotiates: bool = False
+    domains: Domains | None = None
+    response_rules: ResponseRules | None = None
+    error_page: ErrorPage | None = None
+    trace_key: bytes = b""
+    router_ip: bytes = b""
+    observers: tuple[Observer, ...] = ()
 
 
-class Proxy:
+class Proxy(Attempts):
     """What all exchanges of a worker share.
 
     Args:
@@ -62,6 +78,8 @@ class Proxy:
         healthy: what health checks by user agent are told.
         date_line: the Date header line of this second; the worker's timer renews it.
         active: exchanges that have begun and not finished.
+        dresses: responses get more than the fields that every response gets.
+        dresses_replies: the router's own answers do.
     """
 
     def __init__(
@@ -74,19 +92,26 @@ class Proxy:
         counters: Counters,
         logger: Logger,
         report_failed: Callable[[str, int], None],
+        features: Features,
     ) -> None:
-        self.options = options
-        self.mirror = mirror
-        self.balancer = balancer
-        self.connections = connections
+        super().__init__(
+            options, mirror, balancer, connections, counters, logger, report_failed, features.observers
+        )
         self.access_log = access_log
-        self.counters = counters
         self.healthy = False
         self.active: set[Exchange] = set()
         self.date_line = b""
         self._ids = RequestIds()
-        self._logger = logger
-        self._report_failed = report_failed
+        self._services = features.services
+        self._tracing = features.tracing
+        self._sticky = features.sticky
+        self._domains = features.domains
+        self._rules = features.response_rules
+        self._error_page = features.error_page
+        self._trace_key = features.trace_key
+        self._router_ip = features.router_ip
+        self.dresses = self._rules is not None or bool(self._trace_key) or features.negotiates
+        self.dresses_replies = self._rules is not None or self._error_page is not None
         self.renew_date()
 
     def new_request_id(self) -> bytes:
@@ -100,13 +125,24 @@ class Proxy:
     def begin(self, exchange: Exchange) -> None:
         """Take an exchange from its parsed head to a sent request, or to the router's own answer."""
         self.active.add(exchange)
-        exchange.request_id = self._ids.next()
+        if self._tracing is None:
+            exchange.request_id = self._ids.next()
+        else:
+            self._trace(self._tracing, exchange)
         refused = self._route(exchange)
         if refused is not None:
             exchange.answer(refused)
             return
         self._prepare(exchange)
-        self._attempt(exchange)
+        self.attempt(exchange)
+
+    def _trace(self, tracing: Tracing, exchange: Exchange) -> None:
+        head = exchange.head = exchange.head.copy()
+        traced = tracing.begin(head.lines)
+        head.lines = traced.lines
+        exchange.request_id = traced.request_id
+        exchange.trace_id = traced.trace_id
+        exchange.span_id = traced.span_id
 
     def _route(self, exchange: Exchange) -> reply.Reply | None:
         expect = exchange.head.special.get(b"expect")
@@ -120,7 +156,10 @@ class Proxy:
         if self.balancer.all_overloaded(pool):
             self.counters.backend_exhausted_conns += 1
             return reply.connection_limit(exchange.head.host)
-        return self._check_size(exchange, pool)
+        refused = self._check_size(exchange, pool)
+        if refused is not None:
+            return refused
+        return self._admit(exchange, pool)
 
     def _find_pool(self, exchange: Exchange) -> reply.Reply | None:
         head = exchange.head
@@ -131,19 +170,24 @@ class Proxy:
         if not host or host.partition(b":")[0] in (b"", exchange.client.peer_ip):
             self.counters.rejected_requests += 1
             return reply.empty_host()
-        pool = self.mirror.table.lookup(host, head.path)
+        pool: Pool | None
+        if self.observers:
+            started = monotonic()
+            pool = self.mirror.table.lookup(host, head.path)
+            exchange.lookup_s = monotonic() - started
+        else:
+            pool = self.mirror.table.lookup(host, head.path)
+        if b"x-cf-app-instance" in special or b"x-cf-process-instance" in special:
+            chosen = instance_pool(pool, head)
+            if isinstance(chosen, reply.Reply):
+                self.counters.rejected_requests += 1
+                return chosen
+            pool = chosen
         if pool is None:
             self.counters.rejected_requests += 1
             return reply.unknown_route(host)
         if not pool.endpoints:
             return self._empty_pool(host)
-        options = pool.options
-        if options.route_service_url:
-            # The app is meant to be reached through a service that looks at requests first: never around it.
-            return reply.route_services_disabled()
-        if options.route_policy_scope:
-            # The app wants only callers it has named, and no caller of a public listener has an identity yet.
-            return reply.no_caller_identity()
         exchange.pool = pool
         return None
 
@@ -164,6 +208,28 @@ class Proxy:
         self.counters.rejected_requests += 1
         return reply.unknown_route(host)
 
+    def _admit(self, exchange: Exchange, pool: Pool) -> reply.Reply | None:
+        """Check what the route demands of whoever calls it: a certificate, an identity, a route service."""
+        options = pool.options
+        if self._domains is not None:
+            refused = self._check_domain(self._domains, exchange)
+            if refused is not None:
+                return refused
+        if options.route_policy_scope and exchange.app_caller is None:
+            return reply.no_caller_identity()
+        if options.route_service_url or b"x-cf-proxy-signature" in exchange.head.special:
+            return self._services.decide(exchange, pool)
+        return None
+
+    def _check_domain(self, domains: Domains, exchange: Exchange) -> reply.Reply | None:
+        client = exchange.client
+        if domains.misdirected(exchange.head.host, client.authenticated_for()):
+            return reply.misdirected()
+        exchange.domain = domains.match(exchange.head.host)
+        if exchange.domain is not None:
+            exchange.app_caller = caller_of(client.certificate())
+        return None
+
     def _prepare(self, exchange: Exchange) -> None:
         head = exchange.head
         special = head.special
@@ -172,12 +238,16 @@ class Proxy:
             exchange.upgrade = websocket_token(head).lower()
         if b"connection" in special and special[b"connection"] != b"keep-alive":
             strip_listed(head, options)
-        if options.client_cert != ALWAYS_FORWARD:
-            forward_client_cert(head, options.client_cert, exchange.client.certificate_base64())
+        if options.client_cert != ALWAYS_FORWARD or exchange.domain is not None:
+            self._forward_client_cert(exchange, head)
         exchange.forwarded_for = forwarded_for(head, exchange.client.peer_ip)
-        exchange.forwarded_proto = forwarded_proto(head, exchange.client.secure, options)
+        if exchange.from_service:
+            exchange.forwarded_proto = special.get(b"x-forwarded-proto", b"")
+        else:
+            exchange.forwarded_proto = forwarded_proto(head, exchange.client.secure, options)
+        service = exchange.service
         exchange.prefix = request_prefix(
-            head,
+            head if service is None else service.head(head),
             options,
             (exchange.forwarded_for, exchange.forwarded_proto),
             exchange.request_id,
@@ -190,145 +260,77 @@ class Proxy:
                 or bool(special.get(b"idempotency-key"))
                 or bool(special.get(b"x-idempotency-key"))
             )
+        if service is None:
+            self._prefer(exchange, head)
 
-    # Attempts.
+    def _forward_client_cert(self, exchange: Exchange, head: RequestHead) -> None:
+        """Believe X-Forwarded-Client-Cert as far as the mode says; what a route service relays has passed here
+        before (GOROUTER.md §7.6)."""
+        client, domain, domains = exchange.client, exchange.domain, self._domains
+        if domain is not None and domains is not None:
+            der = client.certificate_der()
+            forward_client_cert(head, domain.client_cert, domains.forwarded_value(domain, der) if der else b"")
+            return
+        mode = self.options.rewrite.client_cert
+        if not exchange.from_service:
+            forward_client_cert(head, mode, client.certificate_base64())
+        elif mode == FORWARD or not client.secure:
+            forward_client_cert(head, mode, b"")
 
-    def _attempt(self, exchange: Exchange) -> None:
+    def _prefer(self, exchange: Exchange, head: RequestHead) -> None:
+        """Find out which endpoint the client should get, if it is not just any."""
+        special = head.special
+        if b"cookie" in special and self._sticky is not None:
+            exchange.wanted, exchange.must_stick = self._sticky.wanted(
+                special[b"cookie"], special.get(b"authorization", b"")
+            )
         pool = exchange.pool
+        if pool is not None and pool.options.hash_header:
+            exchange.hash_key = first_value(head, pool.options.hash_header.lower().encode())
+
+    # Responses.
+
+    def dress(self, exchange: Exchange, head: ResponseHead, lines: list[bytes]) -> list[bytes]:
+        """Return the lines of a proxied response with cookies, trace fields and rewriting applied."""
+        endpoint = exchange.endpoint
+        if self._sticky is not None and exchange.service is None and endpoint is not None:
+            self._stick(self._sticky, exchange, head, lines)
+        if self._trace_key and exchange.head.special.get(b"x-vcap-trace") == self._trace_key:
+            address = endpoint.address.encode() if endpoint is not None else b""
+            lines.append(b"X-Vcap-Router: " + self._router_ip)
+            lines.append(b"X-Vcap-Backend: " + address)
+            lines.append(b"X-Cf-Routeendpoint: " + address)
+        return lines if self._rules is None else self._rules.apply(lines)
+
+    def _stick(self, sticky: Sticky, exchange: Exchange, head: ResponseHead, lines: list[bytes]) -> None:
+        pool, endpoint = exchange.pool, exchange.endpoint
         assert pool is not None
-        now = monotonic()
-        endpoint = self.balancer.choose(pool, exchange.tried, now)
-        tried = exchange.tried
-        if endpoint is None or (
-            tried is not None and endpoint in tried and exchange.attempts >= len(pool.endpoints)
-        ):
-            self._give_up(exchange, exchange.last_failure or BackendFailure(NO_ENDPOINT, "No endpoints available"))
-            return
-        if exchange.attempts:
-            exchange.redialled = False
-            exchange.last_connection = None
-        else:
-            exchange.proxied_at = now
-        exchange.attempts += 1
-        exchange.endpoint = endpoint
-        self.counters.total_requests += 1
-        endpoint.in_flight += 1
-        exchange.counted = True
-        timeout_s = self.options.endpoint_timeout_s
-        if timeout_s:
-            # Gorouter: a WebSocket request may wait for its 101 for ever. Here only the tunnel has no end.
-            exchange.deadline = now + timeout_s
-        connection = self.connections.checkout(endpoint, exchange.repeatable)
-        if connection is not None:
-            self._send(exchange, connection)
-        else:
-            self._dial(exchange, endpoint)
-
-    def _dial(self, exchange: Exchange, endpoint: Endpoint) -> None:
-        def connected(connection: BackendConnection) -> None:
-            exchange.dialling = None
-            if exchange.finished or exchange.endpoint is not endpoint:
-                connection.close()
-            else:
-                self._send(exchange, connection)
-
-        def failed(failure: BackendFailure) -> None:
-            exchange.dialling = None
-            if not exchange.finished:
-                self.attempt_failed(exchange, failure)
-
-        exchange.dialling = self.connections.dial(endpoint, connected, failed)
-
-    def _send(self, exchange: Exchange, connection: BackendConnection) -> None:
-        endpoint = exchange.endpoint
         assert endpoint is not None
-        exchange.connection = exchange.last_connection = connection
-        connection.send_request(exchange, exchange.prefix + endpoint.identity + b"\r\n")
-        if not exchange.request_complete:
-            exchange.client.accept_body()
-
-    # What follows from failures.
-
-    def attempt_failed(self, exchange: Exchange, failure: BackendFailure) -> None:
-        """An attempt ended without a response head: redial, retry, or answer with the failure."""
-        endpoint = exchange.endpoint
-        assert endpoint is not None
-        if _was_reused(exchange) and exchange.repeatable and not exchange.redialled:
-            # The backend closed an idle connection just as it was used: no fault of the endpoint, and no attempt.
-            exchange.redialled = True
-            self._dial(exchange, endpoint)
-            return
-        exchange.uncount()
-        self.log_failure(exchange, failure)
-        self._punish(exchange, endpoint, failure)
-        exchange.last_failure = failure
-        if exchange.tried is None:
-            exchange.tried = []
-        exchange.tried.append(endpoint)
-        retry = failure.kind.retry
-        allowed = retry == ALWAYS or (retry == IF_IDEMPOTENT and exchange.repeatable)
-        if allowed and not exchange.body_sent and exchange.attempts < self.options.max_attempts:
-            self.counters.retries += 1
-            if not exchange.request_complete:
-                exchange.client.hold_body()
-            self._attempt(exchange)
-        else:
-            self._give_up(exchange, failure)
-
-    def attempt_timed_out(self, exchange: Exchange, failure: BackendFailure) -> None:
-        """``endpoint_timeout`` ran out before a response head came."""
-        task, exchange.dialling = exchange.dialling, None
-        if task is not None:
-            task.cancel()
-            assert exchange.endpoint is not None
-            failure = connect_timed_out(exchange.endpoint.address)
-        connection, exchange.connection = exchange.connection, None
-        if connection is not None:
-            connection.discard()
-        exchange.redialled = True
-        self.attempt_failed(exchange, failure)
-
-    def _punish(self, exchange: Exchange, endpoint: Endpoint, failure: BackendFailure) -> None:
-        effect = failure.kind.tls if endpoint.record.tls else failure.kind.plain
-        pool = exchange.pool
-        if effect == MARK:
-            endpoint.failed_at = monotonic()
-            self._logger.debug("endpoint-marked-as-ineligible", backend=endpoint.address)
-        elif effect == REMOVE and pool is not None:
-            self._remove(pool, endpoint)
-
-    def _remove(self, pool: Pool, endpoint: Endpoint) -> None:
-        self.mirror.remove_failed(pool, endpoint)
-        self._report_failed(pool.key, endpoint.endpoint_id)
-        self._logger.info("prune-failed-endpoint", uri=pool.key, backend=endpoint.address)
-
-    def _give_up(self, exchange: Exchange, failure: BackendFailure) -> None:
-        self.counters.add(failure.kind.counter)
-        if exchange.upgrade:
-            self.counters.websocket_failures += 1
-        exchange.answer(reply.backend_failure(failure))
-
-    def log_failure(self, exchange: Exchange, failure: BackendFailure) -> None:
-        """Say why an attempt failed; operators look for this line."""
-        endpoint = exchange.endpoint
-        connection = exchange.last_connection
-        self._logger.error(
-            "backend-endpoint-failed",
-            error=failure.text,
-            failure=failure.kind.name,
-            retriable=failure.kind.retry != 0,
-            attempt=exchange.attempts,
-            vcap_request_id=exchange.request_id.decode(),
-            host=exchange.head.host.decode("latin-1"),
-            backend=endpoint.address if endpoint else "",
-            application_id=endpoint.record.app if endpoint else "",
-            instance_id=endpoint.record.instance_id if endpoint else "",
-            **{
-                "num-endpoints": len(exchange.pool.endpoints) if exchange.pool else 0,
-                "got-connection": connection is not None,
-                "conn-reused": connection is not None and connection.reused,
-            },
+        lines += sticky.set_cookies(
+            head.lines,
+            exchange.head.special.get(b"cookie", b""),
+            head.special.get(b"www-authenticate", b""),
+            exchange.wanted,
+            endpoint.record.instance_id.encode(),
+            pool.context_path,
+            time(),
         )
+
+    def dress_reply(self, answer: reply.Reply) -> reply.Reply:
+        """Return the router's own answer as it is sent: as a page if there is one, rewritten if that is wanted."""
+        if self._error_page is not None and answer.message:
+            answer = self._as_page(self._error_page, answer)
+        if self._rules is not None:
+            answer = replace(answer, lines=self._rules.apply(answer.lines))
+        return answer
+
+    def _as_page(self, page: ErrorPage, answer: reply.Reply) -> reply.Reply:
+        try:
+            body = page.render(answer.status, reply.reason(answer.status), answer.message, answer.lines)
+        except TemplateError as error:
+            self._logger.error("error-page-failed", error=str(error), status=answer.status)
+            return replace(answer, body=answer.body.removesuffix(b"\n"))
+        return reply.as_page(answer, body)
 
     # The end.
 
@@ -350,13 +352,12 @@ class Proxy:
         if b";" in exchange.head.path:
             self._note_semicolon(exchange)
         self.access_log.log(exchange)
+        if self.observers:
+            now = monotonic()
+            for observer in self.observers:
+                observer.finished(exchange, now)
 
     def _note_semicolon(self, exchange: Exchange) -> None:
         """Go stopped taking ``;`` for a separator of parameters; Gorouter marks such requests in its logs."""
         exchange.router_error = exchange.router_error or b"deprecated-semicolon-params"
         self._logger.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
-
-
-def _was_reused(exchange: Exchange) -> bool:
-    connection = exchange.last_connection
-    return connection is not None and connection.reused and not connection.got_bytes

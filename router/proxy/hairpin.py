@@ -214,8 +214,17 @@ class HairpinClient:
     def certificate(self) -> Mapping[str, Any] | None:
         return None
 
+    def certificate_der(self) -> bytes:
+        return b""
+
     def certificate_base64(self) -> bytes:
         return b""
+
+    def authenticated_for(self) -> str:
+        return ""
+
+    def server_name(self) -> str:
+        return ""
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         outer = self._connection.exchange

@@ -113,6 +113,10 @@ class InternalProxy(Proxy):
             self._allowed[host, client.peer_ip, client.listener_port] = _Allowed(pool, caller, name)
         return None
 
+    def _admit(self, exchange: Exchange, pool: Pool) -> reply.Reply | None:
+        """Nothing more is asked: what may be demanded of callers on public routes is decided otherwise here."""
+        return None
+
     def _domain(self, name: str) -> Domain | None:
         for domain in self._domains:
             if name.endswith(domain.suffix):

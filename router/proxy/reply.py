@@ -11,6 +11,7 @@ from router.backend.failure import WRONG_SWITCH, BackendFailure
 NO_STORE = b"Cache-Control: no-cache, no-store"
 SHORT_CACHE = b"Cache-Control: public,max-age=2"
 _TEXT = b"Content-Type: text/plain; charset=utf-8"
+_HTML = b"Content-Type: text/html; charset=utf-8"
 _NOSNIFF = b"X-Content-Type-Options: nosniff"
 
 REASONS: dict[int, bytes] = {status.value: status.phrase.encode() for status in HTTPStatus} | {
@@ -41,6 +42,7 @@ class Reply:
     Attributes:
         router_error: value of X-Cf-RouterError, for the access log; empty if there is none.
         close: the client connection ends with this response.
+        message: what went wrong, for an HTML error page; empty if this response never becomes one.
     """
 
     status: int
@@ -48,6 +50,7 @@ class Reply:
     body: bytes
     router_error: bytes = b""
     close: bool = False
+    message: bytes = b""
 
 
 def reason(status: int) -> bytes:
@@ -62,7 +65,14 @@ def error(status: int, router_error: bytes, message: bytes, cache: bytes | None 
         lines.insert(0, b"X-Cf-Routererror: " + router_error)
     if cache is not None:
         lines.insert(0, cache)
-    return Reply(status, lines, b"%d %b: %b\n" % (status, reason(status), message), router_error)
+    body = b"%d %b: %b\n" % (status, reason(status), message)
+    return Reply(status, lines, body, router_error, message=message)
+
+
+def as_page(plain: Reply, page: bytes) -> Reply:
+    """Return the same answer as an HTML page (GOROUTER.md §5.6)."""
+    lines = [_HTML if line == _TEXT else line for line in plain.lines]
+    return replace(plain, lines=lines, body=page)
 
 
 def unknown_route(host: bytes) -> Reply:
@@ -84,11 +94,41 @@ def route_services_disabled() -> Reply:
 
 
 def no_caller_identity() -> Reply:
+    """Build the answer to a caller without an identity on a route that wants one (GOROUTER.md §9.5)."""
     return Reply(403, [], b"")
+
+
+def caller_refused() -> Reply:
+    """Build the answer to a caller that the route's policy does not name. It says nothing about the policy."""
+    return error(403, b"", b"Access denied by route policy", NO_STORE)
+
+
+def misdirected() -> Reply:
+    """Build the answer to a Host that the client's certificate was not asked for (RFC 9110 §15.5.20)."""
+    return Reply(421, [], b"")
 
 
 def empty_host() -> Reply:
     return error(400, b"empty_host", b"Request had empty Host header", SHORT_CACHE)
+
+
+def malformed_app_instance() -> Reply:
+    return error(400, b"invalid_cf_app_instance_header", b"Invalid X-CF-App-Instance Header", NO_STORE)
+
+
+def malformed_process_instance() -> Reply:
+    return error(400, b"invalid_cf_process_instance_header", b"Invalid X-CF-Process-Instance Header", NO_STORE)
+
+
+def unknown_app_instance(index: str, guid: str, host: bytes) -> Reply:
+    text = f"Requested instance ('{index}') with guid ('{guid}') does not exist for route ('".encode()
+    return error(400, b"unknown_route", text + host + b"')", NO_STORE)
+
+
+def unknown_process_instance(index: str, guid: str, host: bytes) -> Reply:
+    which = f" ('{index}')" if index else ""
+    text = f"Requested instance{which} with process guid ('{guid}') does not exist for route ('".encode()
+    return error(400, b"unknown_route", text + host + b"')", NO_STORE)
 
 
 def request_too_large() -> Reply:

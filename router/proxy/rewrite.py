@@ -110,7 +110,7 @@ def request_prefix(
     """Build the request head up to the lines that differ from endpoint to endpoint.
 
     Args:
-        forwarded: X-Forwarded-For and X-Forwarded-Proto.
+        forwarded: X-Forwarded-For and X-Forwarded-Proto; the latter may be empty, which leaves it out.
         upgrade: the token of `websocket_token`.
     """
     special = head.special
@@ -135,6 +135,9 @@ def request_prefix(
         parts.append(b"Connection: Upgrade\r\nUpgrade: " + upgrade)
     elif options.close:
         parts.append(b"Connection: close")
+    if not forwarded[1]:
+        parts.append(b"X-Forwarded-For: %b\r\nX-Vcap-Request-Id: %b\r\n" % (forwarded[0], request_id))
+        return b"\r\n".join(parts)
     parts.append(
         b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Vcap-Request-Id: %b\r\n"
         % (forwarded[0], forwarded[1], request_id)

@@ -113,6 +113,14 @@ class ServiceCall:
         self.lines = lines
         self.max_attempts = max_attempts
 
+    def head(self, received: RequestHead) -> RequestHead:
+        """Return the head that goes to the service, of the one that came from the client."""
+        head = received.copy()
+        head.target = self.target
+        head.host = self.host
+        head.lines = [*received.lines, *self.lines]
+        return head
+
 
 class RouteServices:
     """Decides for each request of a worker. Making one takes some 30 ms a secret.
@@ -336,17 +344,9 @@ def _without_signature(head: RequestHead) -> RequestHead:
     A copy, because the next request on the connection is compared with this head and, if it is sent with the same
     lines, takes over what was found in them: it would lose its signature.
     """
-    copy = RequestHead(head.method, head.target, head.minor)
-    copy.path = head.path
+    copy = head.copy()
     copy.lines = [line for line in head.lines if line_name(line) not in _NAMES]
     copy.special = {name: value for name, value in head.special.items() if name not in _NAMES}
-    copy.host = head.host
-    copy.framing = head.framing
-    copy.length = head.length
-    copy.keep_alive = head.keep_alive
-    copy.size = head.size
-    copy.count = head.count
-    copy.block = head.block
     return copy
 
 

@@ -63,6 +63,9 @@ REQUEST_FIELDS: dict[bytes, int] = {
     b"x-cf-instanceindex": COLLECT,
     b"x-cf-app-instance": COLLECT,
     b"x-cf-process-instance": WATCH,
+    b"x-vcap-trace": WATCH,
+    b"cookie": WATCH,
+    b"authorization": WATCH,
     b"x-cf-forwarded-url": WATCH,
     b"x-cf-proxy-signature": WATCH,
     b"x-cf-proxy-metadata": WATCH,
@@ -82,8 +85,10 @@ RESPONSE_FIELDS: dict[bytes, int] = {
     b"x-cf-routererror": WATCH,
     b"x-vcap-request-id": WATCH,
     b"date": WATCH,
+    b"set-cookie": WATCH,
+    b"www-authenticate": WATCH,
 }
-_JOINED = HOP_BY_HOP | {b"x-forwarded-for", b"expect"}
+_JOINED = HOP_BY_HOP | {b"x-forwarded-for", b"expect", b"www-authenticate"}
 _VOLATILE = frozenset({b"cookie", b"set-cookie", b"authorization", b"proxy-authorization", b"etag"})
 """Lines that differ from message to message; remembering them would only push others out."""
 
@@ -185,6 +190,8 @@ def _vouched_for(name: bytes, fields: dict[bytes, int]) -> bool:
 def _repeat(special: dict[bytes, bytes], name: bytes, value: bytes) -> None:
     if name in _JOINED:
         special[name] += b", " + value
+    elif name == b"cookie":
+        special[name] += b"; " + value
     elif name == b"host":
         raise BadMessage(400, "too many Host headers")
     elif name == b"content-length" and special[name] != value:
@@ -250,6 +257,22 @@ class RequestHead:
         self.size = 0
         self.count = 0
         self.block = b""
+
+    def copy(self) -> "RequestHead":
+        """Return another head that says the same, for one who wants to change it: the next request on a connection
+        takes over what this one's block was read as, changes included."""
+        copy = RequestHead(self.method, self.target, self.minor)
+        copy.path = self.path
+        copy.lines = self.lines
+        copy.special = self.special
+        copy.host = self.host
+        copy.framing = self.framing
+        copy.length = self.length
+        copy.keep_alive = self.keep_alive
+        copy.size = self.size
+        copy.count = self.count
+        copy.block = self.block
+        return copy
 
 
 class ResponseHead:
@@ -436,6 +459,16 @@ def _frame_response(head: ResponseHead, method: bytes) -> None:
 def line_name(line: bytes) -> bytes:
     """Return the lower-case name of a header line that has been parsed."""
     return line[: line.index(b":")].lower()
+
+
+def first_value(head: RequestHead, name: bytes) -> bytes:
+    """Return the value of the first field of this lower-case name, empty if there is none."""
+    if name in head.special:
+        return head.special[name]
+    for line in head.lines:
+        if line_name(line) == name:
+            return line[len(name) + 1 :].strip(b" \t")
+    return b""
 
 
 def parse_trailers(raw: bytes, fields: dict[bytes, int]) -> list[bytes]:

@@ -1,0 +1,257 @@
+"""The attempts of an exchange: choosing an endpoint, dialling, sending, and what follows from failures.
+
+Owns the attempt loop (GOROUTER.md §6.5) and what failures do to endpoints (§6.4); the steps before it are
+`proxy.forward`'s. One law: with an idle connection at hand an attempt is one synchronous call, without a task or a
+timer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from router.backend.connection import BackendConnection
+from router.backend.connections import Connections, connect_timed_out
+from router.backend.failure import ALWAYS, IF_IDEMPOTENT, MARK, NO_ENDPOINT, REMOVE, BackendFailure
+from router.log import Logger
+from router.metrics import Counters
+from router.proxy import reply
+from router.proxy.exchange import Exchange
+from router.proxy.observer import Observer
+from router.proxy.rewrite import RewriteOptions
+from router.routing.balancing import Balancer
+from router.routing.mirror import Mirror
+from router.routing.pool import Endpoint, Pool
+from router.routing.route_policy import refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """Configuration of the pipeline; times in seconds, 0 is no limit."""
+
+    rewrite: RewriteOptions
+    health_user_agent: bytes
+    max_attempts: int
+    endpoint_timeout_s: float
+    empty_pool_503: bool
+    max_header_bytes: int
+    max_headers: int
+
+
+class Attempts:
+    """The part of the proxy that deals with endpoints.
+
+    Args:
+        report_failed: tells control that a TLS endpoint was removed from the pool of a key.
+    """
+
+    def __init__(
+        self,
+        options: ProxyOptions,
+        mirror: Mirror,
+        balancer: Balancer,
+        connections: Connections,
+        counters: Counters,
+        logger: Logger,
+        report_failed: Callable[[str, int], None],
+        observers: tuple[Observer, ...],
+    ) -> None:
+        self.options = options
+        self.mirror = mirror
+        self.balancer = balancer
+        self.connections = connections
+        self.counters = counters
+        self.observers = observers
+        self._logger = logger
+        self._report_failed = report_failed
+
+    def attempt(self, exchange: Exchange) -> None:
+        """Choose an endpoint and send the request to it, now or as soon as there is a connection."""
+        now = monotonic()
+        endpoint = self._choose(exchange, now)
+        if endpoint is None:
+            self._give_up(exchange, exchange.last_failure or BackendFailure(NO_ENDPOINT, "No endpoints available"))
+            return
+        if exchange.attempts:
+            exchange.redialled = False
+            exchange.last_connection = None
+        else:
+            exchange.proxied_at = now
+        exchange.attempts += 1
+        exchange.attempt_at = now
+        exchange.endpoint = endpoint
+        if exchange.app_caller is not None and not self._admits(exchange, endpoint):
+            exchange.answer(reply.caller_refused())
+            return
+        self.counters.total_requests += 1
+        endpoint.in_flight += 1
+        exchange.counted = True
+        timeout_s = self.options.endpoint_timeout_s
+        if timeout_s:
+            # Gorouter: a WebSocket request may wait for its 101 for ever. Here only the tunnel has no end.
+            exchange.deadline = now + timeout_s
+        service = exchange.service
+        connections = self.connections if service is None else service.connections
+        connection = connections.checkout(endpoint, exchange.repeatable)
+        if connection is not None:
+            self._send(exchange, connection)
+        else:
+            self._dial(exchange, endpoint)
+
+    def _choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+        if exchange.service is not None:
+            return exchange.service.endpoint
+        pool = exchange.pool
+        assert pool is not None
+        if exchange.wanted and (exchange.must_stick or not exchange.attempts):
+            endpoint = self.balancer.by_instance(pool, exchange.wanted)
+            if endpoint is not None or exchange.must_stick:
+                return endpoint
+        tried = exchange.tried
+        endpoint = self.balancer.choose(pool, tried, now, exchange.hash_key)
+        if tried is not None and endpoint in tried and exchange.attempts >= len(pool.endpoints):
+            return None
+        return endpoint
+
+    def _admits(self, exchange: Exchange, endpoint: Endpoint) -> bool:
+        """Whether the route's policy lets this caller reach this instance (GOROUTER.md §9.5)."""
+        pool, caller = exchange.pool, exchange.app_caller
+        assert pool is not None
+        assert caller is not None
+        refused = refusal(pool.options, caller, endpoint.tags)
+        if refused is None:
+            return True
+        self._logger.info("route-policy-denied", uri=pool.key, caller_app=caller.app, reason=refused)
+        return False
+
+    def _dial(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        def connected(connection: BackendConnection) -> None:
+            exchange.dialling = None
+            if exchange.finished or exchange.endpoint is not endpoint:
+                connection.close()
+            else:
+                self._send(exchange, connection)
+
+        def failed(failure: BackendFailure) -> None:
+            exchange.dialling = None
+            if not exchange.finished:
+                self.attempt_failed(exchange, failure)
+
+        service = exchange.service
+        connections = self.connections if service is None else service.connections
+        exchange.dialling = connections.dial(endpoint, connected, failed)
+
+    def _send(self, exchange: Exchange, connection: BackendConnection) -> None:
+        endpoint = exchange.endpoint
+        assert endpoint is not None
+        exchange.connection = exchange.last_connection = connection
+        connection.send_request(exchange, exchange.prefix + endpoint.identity + b"\r\n")
+        if not exchange.request_complete:
+            exchange.client.accept_body()
+
+    # What follows from failures.
+
+    def attempt_failed(self, exchange: Exchange, failure: BackendFailure) -> None:
+        """An attempt ended without a response head: redial, retry, or answer with the failure."""
+        endpoint = exchange.endpoint
+        assert endpoint is not None
+        if _was_reused(exchange) and exchange.repeatable and not exchange.redialled:
+            # The backend closed an idle connection just as it was used: no fault of the endpoint, and no attempt.
+            exchange.redialled = True
+            self._dial(exchange, endpoint)
+            return
+        exchange.uncount()
+        self.log_failure(exchange, failure)
+        if exchange.service is None:
+            self._punish(exchange, endpoint, failure)
+        self._note_failure(exchange, endpoint, failure)
+        retry = failure.kind.retry
+        allowed = retry == ALWAYS or (retry == IF_IDEMPOTENT and exchange.repeatable)
+        if allowed and not exchange.body_sent and exchange.attempts < self._max_attempts(exchange):
+            self.counters.retries += 1
+            if not exchange.request_complete:
+                exchange.client.hold_body()
+            self.attempt(exchange)
+        else:
+            self._give_up(exchange, failure)
+
+    def _max_attempts(self, exchange: Exchange) -> int:
+        service = exchange.service
+        return self.options.max_attempts if service is None else service.max_attempts
+
+    def _note_failure(self, exchange: Exchange, endpoint: Endpoint, failure: BackendFailure) -> None:
+        now = monotonic()
+        exchange.last_failure = failure
+        exchange.failed_attempts += 1
+        exchange.failed_s += now - exchange.attempt_at
+        if exchange.tried is None:
+            exchange.tried = []
+        exchange.tried.append(endpoint)
+        for observer in self.observers:
+            observer.attempted(exchange, True, now)
+
+    def attempt_timed_out(self, exchange: Exchange, failure: BackendFailure) -> None:
+        """``endpoint_timeout`` ran out before a response head came."""
+        task, exchange.dialling = exchange.dialling, None
+        if task is not None:
+            task.cancel()
+            assert exchange.endpoint is not None
+            failure = connect_timed_out(exchange.endpoint.address)
+        connection, exchange.connection = exchange.connection, None
+        if connection is not None:
+            connection.discard()
+        exchange.redialled = True
+        self.attempt_failed(exchange, failure)
+
+    def _punish(self, exchange: Exchange, endpoint: Endpoint, failure: BackendFailure) -> None:
+        effect = failure.kind.tls if endpoint.record.tls else failure.kind.plain
+        pool = exchange.pool
+        if effect == MARK and pool is not None and pool.part_of is None:
+            endpoint.failed_at = monotonic()
+            self._logger.debug("endpoint-marked-as-ineligible", backend=endpoint.address)
+        elif effect == REMOVE and pool is not None:
+            self._remove(pool, endpoint)
+
+    def _remove(self, pool: Pool, endpoint: Endpoint) -> None:
+        self.mirror.remove_failed(pool, endpoint)
+        self._report_failed(pool.key, endpoint.endpoint_id)
+        self._logger.info("prune-failed-endpoint", uri=pool.key, backend=endpoint.address)
+
+    def _give_up(self, exchange: Exchange, failure: BackendFailure) -> None:
+        self.counters.add(failure.kind.counter)
+        if exchange.upgrade:
+            self.counters.websocket_failures += 1
+        exchange.answer(reply.backend_failure(failure))
+
+    def log_failure(self, exchange: Exchange, failure: BackendFailure) -> None:
+        """Say why an attempt failed; operators look for this line."""
+        endpoint = exchange.endpoint
+        connection = exchange.last_connection
+        self._logger.error(
+            "backend-endpoint-failed",
+            error=failure.text,
+            failure=failure.kind.name,
+            retriable=failure.kind.retry != 0,
+            attempt=exchange.attempts,
+            vcap_request_id=exchange.request_id.decode(),
+            host=exchange.head.host.decode("latin-1"),
+            backend=endpoint.address if endpoint else "",
+            application_id=endpoint.record.app if endpoint else "",
+            instance_id=endpoint.record.instance_id if endpoint else "",
+            **{
+                "num-endpoints": len(exchange.pool.endpoints) if exchange.pool else 0,
+                "got-connection": connection is not None,
+                "conn-reused": connection is not None and connection.reused,
+            },
+            **_trace(exchange),
+        )
+
+
+def _trace(exchange: Exchange) -> dict[str, str]:
+    if not exchange.trace_id:
+        return {}
+    return {"trace-id": exchange.trace_id.decode(), "span-id": exchange.span_id.decode()}
+
+
+def _was_reused(exchange: Exchange) -> bool:
+    connection = exchange.last_connection
+    return connection is not None and connection.reused and not connection.got_bytes

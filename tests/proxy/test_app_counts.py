@@ -1,0 +1,25 @@
+from router.proxy.app_counts import AppCounts
+from router.proxy.exchange import Exchange
+from router.routing.pool import Endpoint
+from router.routing.records import EndpointRecord
+
+
+def served(app: str) -> Exchange:
+    exchange = Exchange.__new__(Exchange)
+    exchange.endpoint = Endpoint(1, EndpointRecord("10.0.0.1", 80, app=app))
+    return exchange
+
+
+def test_requests_are_counted_by_app_and_forgotten_once_taken() -> None:
+    counts = AppCounts()
+    for app in ("a", "b", "a"):
+        counts.finished(served(app), 0.0)
+    assert counts.take() == {"a": 2, "b": 1}
+    assert counts.take() == {}
+
+
+def test_requests_without_an_app_are_not_counted() -> None:
+    counts = AppCounts()
+    counts.finished(served(""), 0.0)
+    counts.finished(Exchange.__new__(Exchange), 0.0)
+    assert counts.take() == {}
