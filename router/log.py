@@ -9,7 +9,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ LEVELS = {
 }
 """Accepted values of ``logging.level``, any case; those above error only silence what is below them."""
 
+_NAMES = ("debug", "info", "warn", "error")
 _PATIENCE_MS = 1000
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -69,13 +70,15 @@ class Threshold:
 
     Attributes:
         lost: lines that the sink did not take since it last took one.
+        counts: lines written so far, by the name of their level.
     """
 
-    __slots__ = ("level", "lost")
+    __slots__ = ("counts", "level", "lost")
 
     def __init__(self, level: int) -> None:
         self.level = level
         self.lost = 0
+        self.counts: dict[str, int] = {}
 
 
 class Logger:
@@ -110,6 +113,11 @@ class Logger:
     def level(self, level: int) -> None:
         self._threshold.level = level
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Lines that this logger's whole family has written, by the name of their level."""
+        return self._threshold.counts
+
     def child(self, component: str) -> "Logger":
         """Return a logger for a component: ``source`` grows by ``.component``."""
         return Logger(f"{self.source}.{component}", self._threshold, rfc3339=self._rfc3339, sink=self._sink)
@@ -130,6 +138,8 @@ class Logger:
         self._write(ERROR, message, data)
 
     def _write(self, level: int, message: str, data: dict[str, Any]) -> None:
+        counts = self._threshold.counts
+        counts[_NAMES[level]] = counts.get(_NAMES[level], 0) + 1
         now_ns = time.time_ns()
         line = {
             "log_level": level,

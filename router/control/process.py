@@ -20,14 +20,17 @@ from router.config.load import ConfigError, Loaded, load
 from router.config.schema import Config
 from router.control.address import source_address
 from router.control.admin import Admin
+from router.control.figures import Source
 from router.control.health import Health, State
+from router.control.instruments import Instruments, component_users, make_varz
 from router.control.internal.policy_api import PolicyApiError
 from router.control.internal.services import InternalServices
 from router.control.listeners import ListenError, Listeners, ListenerSpec, open_listeners
 from router.control.pruner import Pruner
 from router.control.publisher import Publisher, Sources
-from router.control.registry_log import make_registry, registry_rules
+from router.control.registry_log import RegistryTally, make_registry, registry_rules
 from router.control.reload import merge
+from router.control.routing_api import RoutingApiError, RoutingApiSource, is_configured
 from router.control.shutdown import Shutdown
 from router.control.signals import Signals
 from router.control.status_tls import has_tls_health, health_context
@@ -37,7 +40,7 @@ from router.control.worker_process import WorkerError
 from router.log import LEVELS, Logger
 from router.tls import TlsError
 
-START_ERRORS = (NatsUnavailable, ListenError, PolicyApiError, TlsError, WorkerError, OSError)
+START_ERRORS = (NatsUnavailable, ListenError, PolicyApiError, RoutingApiError, TlsError, WorkerError, OSError)
 """What the start may fail of without a fault of ours: one clear line, exit status 1."""
 
 CLOSE_S = 1.0
@@ -60,7 +63,13 @@ class ControlProcess:
         self._logger = logger
         self._workers_logger = logger.child("supervisor")
         router_ip = source_address()
-        self._registry = make_registry(config, logger)
+        router_id = f"{config.index}-{uuid4()}"
+        tally = RegistryTally(
+            config.prometheus.meters.route_registration_latency_histogram_buckets,
+            config.route_latency_metric_muzzle_duration,
+        )
+        self._registry = make_registry(config, logger, tally)
+        self._varz = make_varz(config, self._registry, lambda: self._supervisor, router_ip, router_id, logger)
         self._internal = make_internal_services(config, logger, self._facts_changed)
         self._publisher = Publisher(
             Sources(self._registry, self._internal.hub) if self._internal is not None else self._registry
@@ -71,8 +80,16 @@ class ControlProcess:
             logger,
             on_changes=self._publisher.changed,
             router_ip=router_ip,
-            users=self._internal.link_users if self._internal is not None else (),
+            users=[
+                *(self._internal.link_users if self._internal is not None else ()),
+                *component_users(self._varz, logger),
+            ],
         )
+        self._routing_api: RoutingApiSource | None = None
+        if is_configured(config.routing_api):
+            self._routing_api = RoutingApiSource(
+                config, self._registry, logger, on_changes=self._publisher.changed
+            )
         self._listeners = Listeners([])
         self._slots = config.workers or len(os.sched_getaffinity(0))
         self._supervisor = Supervisor(
@@ -82,6 +99,19 @@ class ControlProcess:
             slots=self._slots,
             router_ip=router_ip,
             on_failed=self._endpoint_failed,
+            on_apps=lambda counts: self._instruments.apps(counts),
+        )
+        self._instruments = Instruments(
+            config,
+            logger,
+            self._registry,
+            tally,
+            self._supervisor,
+            self._subscriber,
+            self._varz,
+            router_ip,
+            counters=self._further_counters(),
+            gauges=[self._internal.gauges] if self._internal is not None else [],
         )
         self._health = Health(self._supervisor.set_health)
         self._admin = Admin()
@@ -131,8 +161,12 @@ class ControlProcess:
 
     async def _start(self) -> None:
         self._announce_start()
+        await self._instruments.start_debug()
         check_writable(self._config.access_log.file)
         await self._subscriber.connect()
+        if self._routing_api is not None:
+            await self._routing_api.start()
+        await self._instruments.start()
         self._run_in_background(self._pruner.run())
         self._listeners = open_listeners(listener_specs(self._config), self._slots)
         for listener in self._listeners:
@@ -142,6 +176,7 @@ class ControlProcess:
         if self._internal is not None:
             await self._internal.start()
         await self._subscriber.start()
+        await self._instruments.start_publishing()
         await asyncio.gather(
             self._supervisor.start(self._listeners),
             # Routes load meanwhile; the traffic ports refuse connections.
@@ -172,7 +207,12 @@ class ControlProcess:
             key="status.routes.port",
             others={"/internal": self._internal.document} if self._internal is not None else {},
         )
-        if status.enable_nontls_health_checks:
+        if self._varz is not None:
+            documents = {"/varz": self._varz.document, "/routes": self._registry.routes_json}
+            await self._admin.open_deprecated(
+                self._health, documents, self._credentials, status.host, status.port, key="status.port"
+            )
+        elif status.enable_nontls_health_checks:
             await self._admin.open_health(self._health, status.port, key="status.port")
         if has_tls_health(status):
             context = health_context(self._config)
@@ -180,6 +220,14 @@ class ControlProcess:
 
     def _credentials(self) -> tuple[str, str]:
         return self._config.status.user, self._config.status.pass_
+
+    def _further_counters(self) -> list[Source]:
+        sources: list[Source] = []
+        if self._internal is not None:
+            sources.append(self._internal.counters)
+        if self._routing_api is not None:
+            sources.append(self._routing_api.figures)
+        return sources
 
     # Events.
 
@@ -223,6 +271,7 @@ class ControlProcess:
             config, kept = merge(self._config, loaded.config)
             check_writable(config.access_log.file)
             context = health_context(config) if has_tls_health(config.status) else None
+            self._instruments.reload(config)
             await self._supervisor.reload(config)
         except (ConfigError, TlsError, WorkerError, OSError) as error:
             self._logger.error("reload-failed", error=describe_error(error))
@@ -234,6 +283,8 @@ class ControlProcess:
             self._internal.configure(config.internal)
         self._publisher.changed()
         self._pruner.set_interval(config.prune_stale_droplets_interval)
+        if self._routing_api is not None:
+            self._routing_api.set_prune_interval(config.prune_stale_droplets_interval)
         if context is not None:
             self._admin.set_health_tls(context)
         if kept:
@@ -260,9 +311,11 @@ class ControlProcess:
         self._listeners.close()
         in_time = await self._supervisor.drain(drain_timeout_s)
         # Neither a dead NATS server nor a client that reads slowly may hold up the exit.
-        parts: list[Closable] = [self._subscriber, self._admin]
+        parts: list[Closable] = [self._subscriber, self._admin, self._instruments]
         if self._internal is not None:
             parts.append(self._internal)
+        if self._routing_api is not None:
+            parts.append(self._routing_api)
         closing = [asyncio.create_task(_close(part)) for part in parts]
         await asyncio.wait(closing, timeout=CLOSE_S)
         return in_time

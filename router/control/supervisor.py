@@ -33,6 +33,7 @@ class Supervisor:
         config: of the first generation.
         slots: number of workers serving at a time.
         on_failed: told of each endpoint that a worker removed because it could not connect.
+        on_apps: told which apps were asked for, as workers report it.
         command: how a worker is started; ``--sync-fd N`` is added.
     """
 
@@ -45,6 +46,7 @@ class Supervisor:
         slots: int,
         router_ip: str,
         on_failed: Callable[[sync.Failed], None],
+        on_apps: Callable[[dict[str, int]], None] = lambda counts: None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self.totals = Totals()
@@ -55,6 +57,7 @@ class Supervisor:
         self._logger = logger
         self._router_ip = router_ip
         self._on_failed = on_failed
+        self._on_apps = on_apps
         self._command = command
         self._slots = [Slot(number, self._bring_up_again, logger) for number in range(slots)]
         self._workers: set[WorkerProcess] = set()
@@ -153,6 +156,9 @@ class Supervisor:
 
     def failed(self, frame: sync.Failed) -> None:
         self._on_failed(frame)
+
+    def apps(self, frame: sync.Apps) -> None:
+        self._on_apps(frame.counts)
 
     def stats(self, worker: WorkerProcess, frame: sync.Stats) -> None:
         self.totals.update(worker.pid, frame)

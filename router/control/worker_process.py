@@ -41,6 +41,7 @@ class Audience(Protocol):
 
     def failed(self, frame: sync.Failed) -> None: ...
     def stats(self, worker: "WorkerProcess", frame: sync.Stats) -> None: ...
+    def apps(self, frame: sync.Apps) -> None: ...
 
 
 class WorkerProcess:
@@ -117,6 +118,8 @@ class WorkerProcess:
     def _on_frame(self, frame: sync.ToControl) -> None:
         if isinstance(frame, sync.Stats):
             self._audience.stats(self, frame)
+        elif isinstance(frame, sync.Apps):
+            self._audience.apps(frame)
         elif isinstance(frame, sync.Failed):
             self._audience.failed(frame)
         elif isinstance(frame, sync.Ready):
