@@ -130,6 +130,9 @@ class RouteServices:
         hairpin: bridges to services that are routes of our own.
         now_ns: nanoseconds since the epoch.
         random_bytes: so many bytes that nobody can guess.
+
+    Attributes:
+        connections: as given; whoever sweeps and closes those to endpoints does so with these.
     """
 
     def __init__(
@@ -146,7 +149,7 @@ class RouteServices:
         self._timeout_ns = int(options.timeout_s * _SECOND_NS)
         self._scheme = b"https://" if options.recommend_https else b"http://"
         self._allowlist = frozenset(host.lower() for host in options.hairpinning_allowlist)
-        self._connections = connections
+        self.connections = connections
         self._hairpin = hairpin
         self._logger = logger
         self._now_ns = now_ns
@@ -179,7 +182,7 @@ class RouteServices:
         return self._send_out(signer, exchange, url)
 
     def note_response(self, exchange: Exchange) -> None:
-        """A service has answered; operators look here for those that refuse."""
+        """A service has answered; operators look here for those that refuse. Not for the router's own answers."""
         if exchange.service is not None and not 200 <= exchange.status < 300:
             self._logger.info(
                 "route-service-response",
@@ -259,7 +262,7 @@ class RouteServices:
             b"X-Cf-Proxy-Metadata: " + metadata,
             b"X-Cf-Proxy-Signature: " + signature,
         ]
-        connections = self._hairpin if self._is_ours(exchange, service) else self._connections
+        connections = self._hairpin if self._is_ours(exchange, service) else self.connections
         exchange.service = ServiceCall(service, connections, lines, self._options.max_attempts)
         return None
 
@@ -306,7 +309,7 @@ class RouteServices:
     def _forget(self, key: tuple[str, int]) -> None:
         endpoint = self._endpoints.pop(key)
         endpoint.gone = True
-        self._connections.endpoint_gone(endpoint)
+        self.connections.endpoint_gone(endpoint)
         self._services = {url: each for url, each in self._services.items() if each.endpoint is not endpoint}
 
 

@@ -117,7 +117,7 @@ def test_connection_of_the_client_and_that_of_the_endpoint_are_kept(
     for _ in range(50):
         assert client.get(host=HOST).body == b"ok"
     assert len(backend.conversations) == 1
-    assert bridged.is_idle()
+    wait_until(bridged.is_idle, "all exchanges are over")
 
 
 @pytest.mark.parametrize("size", [1, 1000, 3_000_000])
