@@ -7,22 +7,22 @@ from router.proxy.template.contexts import TEXT, Context, ContextError, advance,
 from router.proxy.template.lexer import TemplateError
 from router.proxy.template.nodes import Block, Literal, Node, Output, Range, Scope
 from router.proxy.template.parser import parse
-from router.proxy.template.values import Failure, Header, RenderError
+from router.proxy.template.values import Failure, Header, RenderError, octets
 
-__all__ = ["ErrorPage", "RenderError", "TemplateError"]
+__all__ = ["ErrorPage", "TemplateError"]
 
 
 class ErrorPage:
     """A parsed page.
 
     Attributes:
-        problem: why no page can ever be rendered, for a warning at the start; empty if all is well. Gorouter
+        problem: why no page can ever be rendered, for a warning at the start; None if all is well. Gorouter
             starts with such a page, too, and answers in plain text.
     """
 
     __slots__ = ("_name", "_nodes", "problem")
 
-    def __init__(self, name: str, nodes: list[Node], problem: str) -> None:
+    def __init__(self, name: str, nodes: list[Node], problem: TemplateError | None) -> None:
         self._name = name
         self._nodes = nodes
         self.problem = problem
@@ -41,12 +41,10 @@ class ErrorPage:
         try:
             end = _settle(nodes, Context())
             if end.state != TEXT:
-                raise ContextError(f"the page ends inside of: {end.state}")
+                raise _Unsettled(text.count("\n") + 1, f"the page ends inside of: {end.state}")
         except _Unsettled as unsettled:
-            return cls(name, nodes, f"template: {name}:{unsettled.line}: {unsettled}")
-        except ContextError as error:
-            return cls(name, nodes, f"template: {name}: {error}")
-        return cls(name, nodes, "")
+            return cls(name, nodes, TemplateError(name, unsettled.line, str(unsettled)))
+        return cls(name, nodes, None)
 
     def render(self, status: int, status_text: bytes, message: bytes, lines: list[bytes]) -> bytes:
         """Return the page for one error.
@@ -56,18 +54,18 @@ class ErrorPage:
             lines: header lines of the response, for ``.Header``.
 
         Raises:
-            RenderError: the template asks for something that does not work; answer in plain text.
+            TemplateError: the template asks for something that does not work; answer in plain text.
         """
-        if self.problem:
-            raise RenderError(self.problem)
+        if self.problem is not None:
+            raise self.problem.with_traceback(None)
         scope = Scope(Failure(status, _text(status_text), _text(message), Header(lines)))
         out: list[str] = []
         try:
             for node in self._nodes:
                 node.write(scope, out)
         except RenderError as error:
-            raise RenderError(f"template: {self._name}: {error}") from error
-        return "".join(out).encode("utf-8", "replace")
+            raise TemplateError(self._name, error.line, str(error)) from error
+        return octets("".join(out))
 
 
 class _Unsettled(ContextError):
@@ -78,8 +76,8 @@ class _Unsettled(ContextError):
         self.line = line
 
 
-def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "replace")
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _settle(nodes: list[Node], context: Context) -> Context:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from router.proxy.error_page import ErrorPage, RenderError, TemplateError
+from router.proxy.error_page import ErrorPage, TemplateError
 
 LINES = [b"Cache-Control: no-cache, no-store", b"X-Cf-Routererror: unknown_route"]
 
@@ -18,7 +18,7 @@ def rendered(
     lines: list[bytes] = LINES,
 ) -> str:
     page = ErrorPage.parse(text, "page.html")
-    assert page.problem == ""
+    assert page.problem is None
     return page.render(status, status_text, message, lines).decode()
 
 
@@ -75,6 +75,11 @@ def test_text_without_actions_is_sent_as_it_is() -> None:
 
 def test_bytes_that_are_no_text_are_replaced() -> None:
     assert rendered("{{.Message}}", message=b"a\xffb\x00") == "a\ufffdb\ufffd"
+
+
+def test_bytes_of_the_template_that_are_no_text_are_sent_as_they_are() -> None:
+    text = b'\xff{{"\xfe"}}{{len "\xfe"}}{{printf "%x" "\xfe"}}'.decode("utf-8", "surrogateescape")
+    assert ErrorPage.parse(text, "p").render(404, b"", b"", []) == b"\xff\xfe1fe"
 
 
 HOSTILE = b"\"'`></title></script><script>alert(1)</script>javascript:${}&\\\n"
@@ -163,9 +168,9 @@ def test_template_that_cannot_be_parsed_says_where_and_why(text: str, line: int,
     ],
 )
 def test_template_that_fails_at_run_time_raises(text: str) -> None:
-    page = ErrorPage.parse("<p>" + text, "page.html")
-    assert page.problem == ""
-    with pytest.raises(RenderError, match=r"template: page\.html: "):
+    page = ErrorPage.parse("<p>\n" + text, "page.html")
+    assert page.problem is None
+    with pytest.raises(TemplateError, match=r"^template: page\.html:2: "):
         page.render(404, b"Not Found", b"m", [])
 
 
@@ -173,7 +178,7 @@ def test_template_that_fails_at_run_time_raises(text: str) -> None:
     ("text", "problem"),
     [
         ('\n{{if .Status}}<p title="{{else}}x{{end}}', "template: page.html:2: branches end in different places"),
-        ("<p title='", "template: page.html: the page ends inside of: attribute"),
+        ("<p title='", "template: page.html:1: the page ends inside of: attribute"),
         ("<script>f(`{{.Message}}`)</script>", "template: page.html:1: an action inside a JavaScript template"),
         ("<p on{{.Message}}=x>", "template: page.html:1: an action in or right after an attribute name"),
         ('<p "x">', "template: page.html:1: '\"' in a tag"),
@@ -182,7 +187,8 @@ def test_template_that_fails_at_run_time_raises(text: str) -> None:
 )
 def test_page_that_can_never_be_safe_says_so_at_the_start_and_raises(text: str, problem: str) -> None:
     page = ErrorPage.parse(text, "page.html")
-    assert page.problem.startswith(problem)
-    with pytest.raises(RenderError) as refused:
-        page.render(404, b"Not Found", b"m", [])
-    assert str(refused.value) == page.problem
+    assert str(page.problem).startswith(problem)
+    for _ in range(2):
+        with pytest.raises(TemplateError) as refused:
+            page.render(404, b"Not Found", b"m", [])
+        assert refused.value is page.problem

@@ -10,8 +10,8 @@ DATE = b"Wed, 21 Oct 2026 07:28:00 GMT"
 DATE_S = 1792567680
 
 
-def sticky(**options: bool) -> Sticky:
-    return Sticky(dataclasses.replace(OPTIONS, **options))
+def sticky(*, secure: bool = False, negotiate: bool = False) -> Sticky:
+    return Sticky(dataclasses.replace(OPTIONS, secure=secure, negotiate=negotiate))
 
 
 def answered(

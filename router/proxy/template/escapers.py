@@ -7,7 +7,7 @@ strings; elsewhere at least as hard. A value that fits no safe form becomes `UNS
 import re
 
 from router.proxy.template.functions import joined
-from router.proxy.template.values import Header, Value
+from router.proxy.template.values import Header, Value, octets
 
 UNSAFE = "ZgotmplZ"
 
@@ -49,7 +49,7 @@ def js_string(value: Value) -> str:
 
 def js_pattern(value: Value) -> str:
     """Escape for the inside of a regular expression: every character that is no letter stands for itself."""
-    text = plain(value).encode("utf-16-be")
+    text = plain(value).encode("utf-16-be", "surrogatepass")
     units = [int.from_bytes(text[place : place + 2], "big") for place in range(0, len(text), 2)]
     return "".join(chr(unit) if unit < 128 and chr(unit).isalnum() else f"\\u{unit:04x}" for unit in units)
 
@@ -110,7 +110,7 @@ def image_set(value: Value) -> str:
 
 
 def _percent(pattern: re.Pattern[bytes], text: str) -> str:
-    return pattern.sub(lambda match: b"%%%02x" % match[0][0], text.encode()).decode()
+    return pattern.sub(lambda match: b"%%%02x" % match[0][0], octets(text)).decode()
 
 
 def attribute_name(value: Value) -> str:

@@ -4,7 +4,7 @@ import re
 import urllib.parse
 from collections.abc import Callable
 
-from router.proxy.template.values import Header, RenderError, Value, is_true, quoted, shown, type_name
+from router.proxy.template.values import Header, RenderError, Value, is_true, octets, quoted, shown, type_name
 
 Function = Callable[[list[Value]], Value]
 
@@ -40,7 +40,7 @@ def _less(arguments: list[Value]) -> bool:
     left, right = arguments
     _check_comparable(left, right, ordered=True)
     if isinstance(left, str) and isinstance(right, str):
-        return left.encode() < right.encode()
+        return octets(left) < octets(right)
     return isinstance(left, int) and isinstance(right, int) and left < right
 
 
@@ -55,7 +55,7 @@ def _check_comparable(left: Value, right: Value, *, ordered: bool) -> None:
 def _length(arguments: list[Value]) -> int:
     value = arguments[0]
     if isinstance(value, str):
-        return len(value.encode())
+        return len(octets(value))
     if isinstance(value, list):
         return len(value)
     if isinstance(value, Header):
@@ -144,7 +144,7 @@ def _string_by_verb(letter: str, value: str) -> str:
     if letter == "q":
         return quoted(value)
     if letter in "xX":
-        digits = value.encode().hex()
+        digits = octets(value).hex()
         return digits.upper() if letter == "X" else digits
     return _bad_verb(letter, value)
 
@@ -153,7 +153,7 @@ def _number_by_verb(letter: str, value: int) -> str:
     if letter in "dxXob":
         return format(value, letter)
     if letter == "c":
-        return chr(value) if 0 <= value <= 0x10FFFF else "\ufffd"
+        return chr(value) if 0 <= value < 0xD800 or 0xDFFF < value <= 0x10FFFF else "\ufffd"
     return _bad_verb(letter, value)
 
 
@@ -187,7 +187,7 @@ FUNCTIONS: dict[str, tuple[int, int | None, Function]] = {
     "printf": (1, None, _formatted),
     "html": (0, None, joined),
     "js": (0, None, _escaped_for_js),
-    "urlquery": (0, None, lambda arguments: urllib.parse.quote_plus(joined(arguments))),
+    "urlquery": (0, None, lambda arguments: urllib.parse.quote_plus(octets(joined(arguments)))),
 }
 """Fewest and most arguments, and what it does. ``html`` does nothing itself: what a template puts out is escaped
 for the place it stands in, and `parser` lets ``html`` be called nowhere but there."""

@@ -26,7 +26,7 @@ _SHORT = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v":
 
 
 class TemplateError(Exception):
-    """The template cannot be parsed.
+    """The template cannot be parsed, or does not work.
 
     Attributes:
         line: counted from 1.
@@ -135,13 +135,13 @@ class _Lexer:
         if kind == "raw":
             return Token("string", text[1:-1])
         if kind in ("string", "char"):
-            value = self._unescaped(text[1:-1])
+            value = self._unescaped(text[1:-1], octets=kind == "string")
             if kind == "char" and len(value) != 1:
                 raise self._error(f"malformed character constant: {text}")
             return Token(kind, value)
         return Token(kind, text[1:] if kind == "field" else text)
 
-    def _unescaped(self, text: str) -> str:
+    def _unescaped(self, text: str, *, octets: bool) -> str:
         def replaced(match: re.Match[str]) -> str:
             short, hexadecimal, octal, four, eight, other = match.groups()
             if other is not None:
@@ -149,9 +149,11 @@ class _Lexer:
             if short is not None:
                 return _SHORT.get(short, short)
             code = int(octal, 8) if octal is not None else int(hexadecimal or four or eight, 16)
-            if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+            one = octal is not None or hexadecimal is not None
+            if code > (0xFF if one else 0x10FFFF) or 0xD800 <= code <= 0xDFFF:
                 raise self._error(f"invalid character {match[0]} in a string")
-            return chr(code)
+            # In a string these two stand for a byte and not for a character.
+            return chr(code + 0xDC00 if one and octets and code > 0x7F else code)
 
         return _ESCAPE.sub(replaced, text)
 

@@ -157,9 +157,17 @@ class Pipeline(Expression):
             else:
                 scope.assign(name, value)
 
-    def stored(self, scope: Scope) -> Value:
+    def run(self, scope: Scope, line: int) -> Value:
+        """Return the value; an error says in which line it is."""
+        try:
+            return self.value(scope, [], [])
+        except RenderError as error:
+            error.line = line
+            raise
+
+    def stored(self, scope: Scope, line: int) -> Value:
         """Return the value after giving it to the variable, if there is one."""
-        value = self.value(scope, [], [])
+        value = self.run(scope, line)
         if self.variables:
             self.store(scope, [value])
         return value
@@ -194,18 +202,18 @@ class Output(Node):
     escape: Callable[[Value], str] | None = None
 
     def write(self, scope: Scope, out: list[str]) -> None:
-        value = self.pipeline.value(scope, [], [])
-        if self.escape is None:
-            raise RenderError(f"line {self.line}: no escaping is known for this place")
+        value = self.pipeline.run(scope, self.line)
+        assert self.escape is not None, "a page is settled before it is rendered"
         out.append(self.escape(value))
 
 
 @dataclass(slots=True)
 class Assignment(Node):
+    line: int
     pipeline: Pipeline
 
     def write(self, scope: Scope, out: list[str]) -> None:
-        self.pipeline.stored(scope)
+        self.pipeline.stored(scope, self.line)
 
 
 @dataclass(slots=True)
@@ -232,7 +240,7 @@ class If(Block):
 
     def write(self, scope: Scope, out: list[str]) -> None:
         count = len(scope.variables)
-        holds = is_true(self.pipeline.stored(scope))
+        holds = is_true(self.pipeline.stored(scope, self.line))
         self.run(self.body if holds else self.otherwise, scope, out, scope.dot)
         del scope.variables[count:]
 
@@ -242,7 +250,7 @@ class With(Block):
 
     def write(self, scope: Scope, out: list[str]) -> None:
         count = len(scope.variables)
-        value = self.pipeline.stored(scope)
+        value = self.pipeline.stored(scope, self.line)
         if is_true(value):
             self.run(self.body, scope, out, value)
         else:
@@ -254,7 +262,7 @@ class Range(Block):
     __slots__ = ()
 
     def write(self, scope: Scope, out: list[str]) -> None:
-        items = _items(self.pipeline.value(scope, [], []))
+        items = _items(self.pipeline, scope, self.line)
         for key, value in items:
             count = len(scope.variables)
             if self.pipeline.variables:
@@ -265,11 +273,14 @@ class Range(Block):
             self.run(self.otherwise, scope, out, scope.dot)
 
 
-def _items(value: Value) -> list[tuple[Value, Value]]:
+def _items(pipeline: Pipeline, scope: Scope, line: int) -> list[tuple[Value, Value]]:
+    value = pipeline.run(scope, line)
     if value is None:
         return []
     if isinstance(value, list):
         return [(place, each) for place, each in enumerate(value)]
     if isinstance(value, Header):
         return [(name, value.fields[name]) for name in sorted(value.fields)]
-    raise RenderError(f"range can't iterate over {type_name(value)}")
+    error = RenderError(f"range can't iterate over {type_name(value)}")
+    error.line = line
+    raise error

@@ -126,7 +126,7 @@ class _Parser:
     def _statement(self) -> Node:
         pipeline = self._pipeline("command")
         if pipeline.variables:
-            return Assignment(pipeline)
+            return Assignment(self._line, pipeline)
         return Output(self._line, pipeline)
 
     def _finish(self, where: str) -> None:

@@ -4,7 +4,13 @@ from router.proxy.quoting import quote
 
 
 class RenderError(Exception):
-    """The template asks for something that does not work; what it is, is known only when it runs."""
+    """The template asks for something that does not work; what it is, is known only when it runs.
+
+    Attributes:
+        line: of the action, once that is known.
+    """
+
+    line = 0
 
 
 class Header:
@@ -113,4 +119,9 @@ def shown(value: Value) -> str:
 
 def quoted(text: str) -> str:
     """Return a string as ``%q`` writes it."""
-    return quote(text.encode()).decode() if text else '""'
+    return quote(octets(text)).decode() if text else '""'
+
+
+def octets(text: str) -> bytes:
+    """Return text as bytes; those of the template that were no text are what they were."""
+    return text.encode("utf-8", "surrogateescape")

@@ -59,6 +59,8 @@ def test_action_is_split_into_tokens(action: str, expected: list[tuple[str, str]
         (r"'\n'", "\n"),
         (r"'\''", "'"),
         (r"'\u00e9'", "é"),
+        (r"'\xe9'", "é"),
+        (r'"\xc3\251"', "\udcc3\udca9"),
     ],
 )
 def test_strings_stand_for_what_go_takes_them_for(written: str, meant: str) -> None:
@@ -79,6 +81,7 @@ def test_strings_stand_for_what_go_takes_them_for(written: str, meant: str) -> N
         ("{{ a + b }}", 1, "unexpected '+'"),
         (r'{{ "\q" }}', 1, r"invalid escape \q"),
         (r'{{ "\ud800" }}', 1, "invalid character"),
+        (r'{{ "\777" }}', 1, "invalid character"),
         (r'{{ "\U00110000" }}', 1, "invalid character"),
         (r"{{ '\x4' }}", 1, r"invalid escape \x"),
     ],

@@ -77,7 +77,8 @@ def test_what_does_not_work_raises(text: str, reason: str) -> None:
         written(text)
 
 
-def test_output_whose_place_was_never_looked_at_is_not_written() -> None:
-    (node,) = parse("\n{{.Message}}", "t")[1:]
-    with pytest.raises(RenderError, match="line 2: no escaping"):
-        node.write(Scope(FAILURE), [])
+def test_error_knows_its_line() -> None:
+    for action in ("{{.Nope}}", "{{$x := .Nope}}", "{{if .Nope}}{{end}}", "{{range 5}}{{end}}"):
+        with pytest.raises(RenderError) as raised:
+            written("{{if 1}}\n\n" + action + "\n{{end}}")
+        assert raised.value.line == 3
