@@ -11,8 +11,6 @@ from dataclasses import replace
 from random import random
 from time import monotonic
 
-from cryptography.x509 import load_der_x509_certificate
-
 from router.backend.connections import BackendOptions, Connections
 from router.backend.service import egress_filter
 from router.config.schema import Config
@@ -39,7 +37,10 @@ from router.proxy.syslog import SyslogWriter
 from router.proxy.tracing import Tracing
 from router.routing.balancing import Balancer
 from router.routing.hashing import DEFAULT_TABLE_SIZE, TABLE_SIZES
-from router.tls import backend_context, service_context
+from router.tls import backend_contexts, is_issuer_ambiguous, service_context
+from router.tls_client_rules import subject_text
+from router.tls_front import FrontTls
+from router.tls_stream import TlsStream
 from router.wire.dropsonde import Encoder
 
 _DEFAULT_RESPONSE_HEAD_BYTES = 10 * 1024 * 1024
@@ -48,11 +49,16 @@ _MARK_SHARE = 4
 """Failure marks hold for this part of ``droplet_stale_threshold`` (GOROUTER.md §6.1)."""
 
 
-def frontend_options(config: Config) -> FrontendOptions:
+def frontend_options(config: Config, front: FrontTls | None) -> FrontendOptions:
+    def identify(stream: TlsStream) -> tuple[str, str]:
+        assert front is not None
+        return front.domain_of(stream.ssl_object), stream.server_name
+
     return FrontendOptions(
         idle_s=config.frontend_idle_timeout,
         header_s=config.read_header_timeout,
         max_head_bytes=config.max_request_header_bytes,
+        identify=identify if config.domains and front is not None else None,
     )
 
 
@@ -66,7 +72,8 @@ def backend_options(config: Config) -> BackendOptions:
         probe_interval_s=config.endpoint_keep_alive_probe_interval,
         max_head_bytes=config.max_response_header_bytes or _DEFAULT_RESPONSE_HEAD_BYTES,
         max_headers=config.max_response_headers,
-        context=backend_context(config),
+        contexts=tuple(backend_contexts(config)),
+        another_may_do=is_issuer_ambiguous,
     )
 
 
@@ -109,7 +116,7 @@ def route_services(config: Config, logger: Logger) -> RouteServices:
     )
     connections = replace(
         backend_options(config),
-        context=service_context(config) if secret else None,
+        contexts=(service_context(config),) if secret else (),
         allowed=egress_filter(settings.egress_blocklist),
         # A service takes the requests of all its routes, so it needs what many endpoints do.
         max_idle=max(config.max_idle_conns_per_host or 2, config.max_idle_conns),
@@ -161,11 +168,7 @@ def _tracing(config: Config) -> Tracing | None:
 
 def _domains(config: Config) -> Domains:
     entries = [Domain(domain.name, domain.forwarded_client_cert, domain.xfcc_format) for domain in config.domains]
-    return Domains(entries, _subject)
-
-
-def _subject(der: bytes) -> str:
-    return load_der_x509_certificate(der).subject.rfc4514_string()
+    return Domains(entries, subject_text)
 
 
 def _sticky(config: Config) -> Sticky | None:

@@ -27,7 +27,8 @@ from router.proxy.log_writer import LogWriter
 from router.proxy.observer import Observer
 from router.routing.mirror import Mirror
 from router.sync import Listener
-from router.tls import frontend_context, internal_context
+from router.tls import internal_context
+from router.tls_front import FrontTls
 from router.tls_stream import TlsStream
 
 ProtocolFactory = Callable[[], asyncio.BufferedProtocol]
@@ -68,8 +69,8 @@ class DataPlane:
         self._handshakes: dict[TlsStream, float] = {}
         self._headers: set[HeaderConnection] = set()
         self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
-        self._frontend = assembly.frontend_options(config)
-        self._context: ssl.SSLContext | None = frontend_context(config) if config.enable_ssl else None
+        self._front = FrontTls(config) if config.enable_ssl else None
+        self._frontend = assembly.frontend_options(config, self._front)
         self.counters = Counters()
         self.connections = Connections(assembly.backend_options(config), monotonic)
         self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
@@ -120,10 +121,10 @@ class DataPlane:
     def _factory(self, kind: str, port: int) -> ProtocolFactory:
         """Return what makes the protocol of each connection accepted on a listener."""
         proxy: Proxy = self.proxy
-        context = self._context
+        make_tls = self._front_tls
         if kind.startswith("internal-"):
             assert self._internal is not None
-            proxy, context = self._internal, self._internal_context
+            proxy, make_tls = self._internal, self._internal_tls
 
         def serve(secure: bool, peer: Peer | None) -> ClientConnection:
             client = ClientConnection(proxy, self._frontend, self._clients, secure, port, peer)
@@ -136,13 +137,11 @@ class DataPlane:
             return serve(False, peer)
 
         def accept_tls(peer: Peer | None = None) -> TlsStream:
-            assert context is not None
-
             def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
                 self._handshakes.pop(stream, None)
                 return serve(True, peer)
 
-            stream = TlsStream(context, handshake_done, self._handshake_failed)
+            stream = make_tls(handshake_done)
             self._handshakes[stream] = monotonic() + _HANDSHAKE_S
             return stream
 
@@ -153,6 +152,15 @@ class DataPlane:
 
     def _header_refused(self, peer_ip: str, reason: str) -> None:
         self._logger.debug("proxy-protocol-refused", peer=peer_ip, error=reason)
+
+    def _front_tls(self, accept: Callable[[TlsStream], asyncio.BufferedProtocol]) -> TlsStream:
+        front = self._front
+        assert front is not None
+        return TlsStream(front.context, accept, self._handshake_failed, check=front.check, choice=front.choice())
+
+    def _internal_tls(self, accept: Callable[[TlsStream], asyncio.BufferedProtocol]) -> TlsStream:
+        assert self._internal_context is not None
+        return TlsStream(self._internal_context, accept, self._handshake_failed)
 
     def _handshake_failed(self, stream: TlsStream, error: BaseException) -> None:
         self._handshakes.pop(stream, None)

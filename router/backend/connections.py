@@ -37,7 +37,10 @@ class BackendOptions:
     """TCP keep-alive."""
     max_head_bytes: int
     max_headers: int
-    context: ssl.SSLContext | None
+    contexts: tuple[ssl.SSLContext, ...]
+    """For TLS, to be tried in their order."""
+    another_may_do: Callable[[BaseException | None], bool] = lambda error: False
+    """Whether the next context may trust a certificate that this error refused."""
     allowed: Callable[[str], bool] | None = None
     """Whether an IP address may be dialled; None allows all. Asked after name resolution."""
 
@@ -171,13 +174,25 @@ class Connections:
         done(connection)
 
     async def _connect(self, endpoint: Endpoint) -> BackendConnection:
+        if not endpoint.record.tls:
+            return await self._connect_with(endpoint, None)
+        *others, last = self._options.contexts
+        for context in others:
+            try:
+                return await self._connect_with(endpoint, context)
+            except BackendFailure as failure:
+                if not self._options.another_may_do(failure.__cause__):
+                    raise
+        return await self._connect_with(endpoint, last)
+
+    async def _connect_with(self, endpoint: Endpoint, context: ssl.SSLContext | None) -> BackendConnection:
         record = endpoint.record
         connection = BackendConnection(self, endpoint)
         shaken: asyncio.Future[None] | None = None
         protocol: asyncio.BufferedProtocol = connection
-        if record.tls:
+        if context is not None:
             shaken = asyncio.get_running_loop().create_future()
-            protocol = self._tls(connection, record.san or record.host, shaken)
+            protocol = self._tls(context, connection, record.san or record.host, shaken)
         watch = _Watch(self.now)
         try:
             async with asyncio.timeout(self._options.dial_timeout_s or None):
@@ -206,7 +221,13 @@ class Connections:
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, host, port)
         return transport
 
-    def _tls(self, connection: BackendConnection, name: str, shaken: "asyncio.Future[None]") -> TlsStream:
+    def _tls(
+        self,
+        context: ssl.SSLContext,
+        connection: BackendConnection,
+        name: str,
+        shaken: "asyncio.Future[None]",
+    ) -> TlsStream:
         def accept(_: TlsStream) -> asyncio.BufferedProtocol:
             if not shaken.done():
                 shaken.set_result(None)
@@ -216,9 +237,8 @@ class Connections:
             if not shaken.done():
                 shaken.set_exception(error)
 
-        assert self._options.context is not None
         try:
-            return TlsStream(self._options.context, accept, failed, server_hostname=name)
+            return TlsStream(context, accept, failed, server_hostname=name)
         except (ValueError, TypeError, ssl.SSLError) as error:
             # What was announced as the name cannot be one, so no certificate can carry it.
             raise BackendFailure(NAME_MISMATCH, f"x509: invalid server name {name!r}: {error}") from error

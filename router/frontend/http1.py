@@ -372,7 +372,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         identify = self._options.identify
         if identify is None or not self.secure:
             return "", ""
-        return identify(self._transport.get_extra_info("ssl_object"))
+        return identify(self._transport)
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         self._transport.write(interim_head(status, lines))

@@ -1,9 +1,6 @@
 """Which apps were asked for, and how often: for ``router.active_apps`` and ``/varz``."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from router.proxy.exchange import Exchange
+from router.proxy.observer import Observed
 
 
 class AppCounts:
@@ -12,10 +9,10 @@ class AppCounts:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
-    def attempted(self, exchange: "Exchange", failed: bool, now: float) -> None:
+    def attempted(self, exchange: Observed, failed: bool, now: float) -> None:
         """Attempts do not count: what was asked for did."""
 
-    def finished(self, exchange: "Exchange", now: float) -> None:
+    def finished(self, exchange: Observed, now: float) -> None:
         endpoint = exchange.endpoint
         if endpoint is not None and endpoint.record.app:
             app = endpoint.record.app

@@ -67,7 +67,12 @@ class Attempts:
     def attempt(self, exchange: Exchange) -> None:
         """Choose an endpoint and send the request to it, now or as soon as there is a connection."""
         now = monotonic()
-        endpoint = self._choose(exchange, now)
+        pool, service = exchange.pool, exchange.service
+        assert pool is not None
+        if service is None and exchange.tried is None and not exchange.wanted:
+            endpoint = self.balancer.choose(pool, None, now, exchange.hash_key)
+        else:
+            endpoint = self._choose(exchange, pool, now)
         if endpoint is None:
             self._give_up(exchange, exchange.last_failure or BackendFailure(NO_ENDPOINT, "No endpoints available"))
             return
@@ -89,7 +94,6 @@ class Attempts:
         if timeout_s:
             # Gorouter: a WebSocket request may wait for its 101 for ever. Here only the tunnel has no end.
             exchange.deadline = now + timeout_s
-        service = exchange.service
         connections = self.connections if service is None else service.connections
         connection = connections.checkout(endpoint, exchange.repeatable)
         if connection is not None:
@@ -97,11 +101,9 @@ class Attempts:
         else:
             self._dial(exchange, endpoint)
 
-    def _choose(self, exchange: Exchange, now: float) -> Endpoint | None:
+    def _choose(self, exchange: Exchange, pool: Pool, now: float) -> Endpoint | None:
         if exchange.service is not None:
             return exchange.service.endpoint
-        pool = exchange.pool
-        assert pool is not None
         if exchange.wanted and (exchange.must_stick or not exchange.attempts):
             endpoint = self.balancer.by_instance(pool, exchange.wanted)
             if endpoint is not None or exchange.must_stick:

@@ -36,14 +36,17 @@ from router.proxy.rewrite import (
     websocket_token,
 )
 from router.proxy.route_service import RouteServices
+from router.proxy.sticky import COOKIE as VCAP_ID
 from router.proxy.sticky import Sticky
 from router.proxy.tracing import Tracing
 from router.routing.balancing import Balancer
 from router.routing.mirror import Mirror
 from router.routing.pool import Pool
+from router.routing.records import PLAIN
 from router.wire.http1 import NO_BODY, RequestHead, ResponseHead, first_value
 
 _SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+_SIGNATURE = b"x-cf-proxy-signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,9 @@ class Proxy(Attempts):
         refused = self._check_size(exchange, pool)
         if refused is not None:
             return refused
-        return self._admit(exchange, pool)
+        if pool.options is not PLAIN or self._domains is not None or _SIGNATURE in exchange.head.special:
+            return self._admit(exchange, pool)
+        return None
 
     def _find_pool(self, exchange: Exchange) -> reply.Reply | None:
         head = exchange.head
@@ -209,7 +214,7 @@ class Proxy(Attempts):
         return reply.unknown_route(host)
 
     def _admit(self, exchange: Exchange, pool: Pool) -> reply.Reply | None:
-        """Check what the route demands of whoever calls it: a certificate, an identity, a route service."""
+        """See to what the route demands: a certificate and an identity of whoever calls, a route service."""
         options = pool.options
         if self._domains is not None:
             refused = self._check_domain(self._domains, exchange)
@@ -217,8 +222,12 @@ class Proxy(Attempts):
                 return refused
         if options.route_policy_scope and exchange.app_caller is None:
             return reply.no_caller_identity()
-        if options.route_service_url or b"x-cf-proxy-signature" in exchange.head.special:
-            return self._services.decide(exchange, pool)
+        if options.route_service_url or _SIGNATURE in exchange.head.special:
+            refused = self._services.decide(exchange, pool)
+            if refused is not None:
+                return refused
+        if options.hash_header:
+            exchange.hash_key = first_value(exchange.head, options.hash_header.lower().encode())
         return None
 
     def _check_domain(self, domains: Domains, exchange: Exchange) -> reply.Reply | None:
@@ -260,8 +269,10 @@ class Proxy(Attempts):
                 or bool(special.get(b"idempotency-key"))
                 or bool(special.get(b"x-idempotency-key"))
             )
-        if service is None:
-            self._prefer(exchange, head)
+        if VCAP_ID in special.get(b"cookie", b"") and self._sticky is not None and service is None:
+            exchange.wanted, exchange.must_stick = self._sticky.wanted(
+                special[b"cookie"], special.get(b"authorization", b"")
+            )
 
     def _forward_client_cert(self, exchange: Exchange, head: RequestHead) -> None:
         """Believe X-Forwarded-Client-Cert as far as the mode says; what a route service relays has passed here
@@ -276,17 +287,6 @@ class Proxy(Attempts):
             forward_client_cert(head, mode, client.certificate_base64())
         elif mode == FORWARD or not client.secure:
             forward_client_cert(head, mode, b"")
-
-    def _prefer(self, exchange: Exchange, head: RequestHead) -> None:
-        """Find out which endpoint the client should get, if it is not just any."""
-        special = head.special
-        if b"cookie" in special and self._sticky is not None:
-            exchange.wanted, exchange.must_stick = self._sticky.wanted(
-                special[b"cookie"], special.get(b"authorization", b"")
-            )
-        pool = exchange.pool
-        if pool is not None and pool.options.hash_header:
-            exchange.hash_key = first_value(head, pool.options.hash_header.lower().encode())
 
     # Responses.
 

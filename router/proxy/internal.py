@@ -61,7 +61,7 @@ class InternalProxy(Proxy):
         # One set for both, because the sweep, the drain and the end do not ask where an exchange came from.
         self.active = public.active
         # The most specific one first: it is the one whose demands count.
-        self._domains = tuple(sorted(domains, key=lambda domain: -len(domain.suffix)))
+        self._inside = tuple(sorted(domains, key=lambda domain: -len(domain.suffix)))
         self._version = -1
         self._pools: dict[tuple[str, str, int], Pool | None] = {}
         self._allowed: dict[tuple[bytes, bytes, int], _Allowed] = {}
@@ -118,7 +118,7 @@ class InternalProxy(Proxy):
         return None
 
     def _domain(self, name: str) -> Domain | None:
-        for domain in self._domains:
+        for domain in self._inside:
             if name.endswith(domain.suffix):
                 return domain
         return None

@@ -10,6 +10,7 @@ from router.routing.access import InternalTable
 from router.routing.internal_records import INTERNAL_CHANGES, AnyChange
 from router.routing.pool import Endpoint, Pool
 from router.routing.records import (
+    PLAIN,
     Change,
     DefineEndpoint,
     DropPool,
@@ -166,6 +167,8 @@ class Mirror:
 
     def _shared(self, options: PoolOptions) -> PoolOptions:
         """Return one object for equal options: a large table has few different ones."""
+        if options == PLAIN:
+            return PLAIN
         if len(self._options) > 1024:
             self._options.clear()
         return self._options.setdefault(options, options)

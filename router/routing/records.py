@@ -46,6 +46,10 @@ class PoolOptions(msgspec.Struct, frozen=True, array_like=True, gc=False):
     route_policy_sources: str = ""
 
 
+PLAIN = PoolOptions()
+"""What most pools have: nothing special is wanted. Workers use this very object for it."""
+
+
 class DefineEndpoint(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Give an endpoint its id. Comes before the first `PutEndpoint` that names the id."""
 

@@ -112,7 +112,7 @@ class Dialler:
             "probe_interval_s": 1.0,
             "max_head_bytes": 1_000_000,
             "max_headers": 0,
-            "context": None,
+            "contexts": (),
         }
         self.connections = Connections(BackendOptions(**(defaults | options)), self.clock)
 

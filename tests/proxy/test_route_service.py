@@ -42,7 +42,7 @@ class Bench:
             "websockets": False,
             "hairpinning": False,
         }
-        limits = BackendOptions(1.0, 0.0, True, 2, 0.0, 10_000, 0, None)
+        limits = BackendOptions(1.0, 0.0, True, 2, 0.0, 10_000, 0, ())
         self.log: list[dict[str, Any]] = []
         self.table = RouteTable()
         self.connections = Connections(limits, lambda: 0.0)
