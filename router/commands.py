@@ -78,8 +78,9 @@ def register(config_file: Path | None, connect_timeout: float, **options: Any) -
     """
     import asyncio
 
-    from router.registrar.announcer import AnnouncementError
-    from router.registrar.register import Arguments, new_instance_id, own_address, read, read_interval
+    from router.registrar.address import own_address
+    from router.registrar.announced import AnnouncementError
+    from router.registrar.register import Arguments, new_instance_id, read, read_interval
     from router.registrar.register import register as announce
 
     if config_file is not None and options["nats"]:

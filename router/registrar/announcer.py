@@ -4,35 +4,24 @@ Owns the promise that an announced route is heard of often enough, and is taken 
 own the connection (`registrar.bus`) nor the order of the day (`registrar.schedule`). One law: a route that was
 withdrawn is never registered again, and if the withdrawal could not be sent it is sent as soon as it can be.
 
-    async with Announcer(["nats://127.0.0.1:4222"]) as announcer:
-        await announcer.announce(Announcement(host="10.0.0.7", port=9000, uris=["app.example.com"]))
+    async with Announcer(nats="nats://127.0.0.1:4222") as announcer:
+        await announcer.announce(Route(host="10.0.0.7", port=9000, uris=["app.example.com"]))
         await serve_until_told_to_stop()
 
-One task announces everything. 20,000 routes are 1,000 small messages a second, and take one per cent of a core.
+One task announces everything: no timer and no task a route.
 """
 
 import asyncio
 import contextlib
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
-from router.registrar.bus import Bus, server_problems
-from router.registrar.rules import announcement_problems
-from router.registrar.schedule import DEFAULT_INTERVAL_S, Schedule, interval_from_router
-from router.wire.announcement import (
-    GREET,
-    REGISTER,
-    START,
-    UNREGISTER,
-    Announcement,
-    RouterStart,
-    decode_start,
-    encode_announcement,
-)
+from router.registrar.announced import Announced, AnnouncementError, AnyRoute, left_behind
+from router.registrar.bus import Bus, Tls, server_problems
+from router.registrar.dialect import INTERNAL, PUBLIC, Dialect
+from router.registrar.schedule import Schedule
+from router.wire.announcement import RouterStart
 
 BATCH = 500
 """Messages between two flushes: bounds both memory and what a broken connection can lose unnoticed."""
@@ -49,17 +38,6 @@ WITHDRAW_TIMEOUT_S = 5.0
 MOST_OWED = 100_000
 """Withdrawals remembered while NATS is away; beyond, the oldest are left to the routers' own pruning."""
 
-MAX_PAYLOAD_BYTES = 1024 * 1024
-"""What a NATS server takes unless it is configured otherwise."""
-
-
-class AnnouncementError(ValueError):
-    """What was to be announced is malformed; ``problems`` has one sentence for each mistake."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = list(problems)
-
 
 class Observer:
     """Is told what happens; override what is of interest. The methods must neither block nor raise."""
@@ -70,22 +48,14 @@ class Observer:
     def disconnected(self, reason: str) -> None:
         """The connection was lost; another one is being looked for."""
 
+    def unreachable(self, told: str) -> None:
+        """No server can be connected to; says what each answered. Not called again while that stays the same."""
+
     def router_heard(self, router: RouterStart, interval_s: float) -> None:
         """A router started or answered the greeting; routes are announced every ``interval_s`` from now on."""
 
     def no_router_answered(self) -> None:
         """Nobody answered the greeting within `GREET_PATIENCE_S`; routes are announced nevertheless."""
-
-
-class Announced:
-    """One route that is being announced, from `Announcer.announce` to `Announcer.withdraw`. Opaque to callers."""
-
-    __slots__ = ("announcement", "payload")
-
-    def __init__(self, announcement: Announcement) -> None:
-        self.announcement = announcement
-        # Encoded once: the router knows a heartbeat by its bytes.
-        self.payload = encode_announcement(announcement)
 
 
 class Announcer:
@@ -96,12 +66,13 @@ class Announcer:
     the server has taken that.
 
     Args:
-        servers: NATS URLs, ``nats://[user:pass@]host[:port]``, or ``tls://``; used in turn.
-        interval_s: seconds between two announcements of a route; None does as the routers say, by default 20.
-        tls: context for servers that demand TLS.
+        nats: URL of a NATS server, ``nats://[user:pass@]host[:port]`` or ``tls://``, or several, used in turn.
+        interval_s: seconds between two announcements of a route; None does as the routers say, by default 20, and
+            60 for internal routes.
+        tls: context for servers that demand TLS, or what makes one before each connection, such as `TlsFiles`.
         name: shown by the NATS server's monitoring.
         observer: is told what happens.
-        connect_timeout_s: how long entering may try.
+        connect_timeout_s: how long entering may try; None enters at once and connects as soon as it can.
         rng: spreads announcements over the interval.
         wall_clock_ns: stamps announcements (``endpoint_updated_at_ns``) unless they have a stamp. With it a router
             tells a late message of a past instance from those of the present one.
@@ -112,37 +83,41 @@ class Announcer:
 
     def __init__(
         self,
-        servers: Sequence[str],
+        nats: str | Sequence[str],
         *,
         interval_s: float | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         name: str = "router-announcer",
         observer: Observer | None = None,
-        connect_timeout_s: float = 10.0,
+        connect_timeout_s: float | None = 10.0,
         rng: random.Random | None = None,
         wall_clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        servers = [nats] if isinstance(nats, str) else nats
         problems = [problem for server in servers for problem in server_problems(server)]
         problems += [] if servers else ["no NATS server given"]
         problems += [] if interval_s is None or interval_s > 0 else ["the interval must be above 0 seconds"]
         if problems:
             raise AnnouncementError(problems)
         self._observer = observer or Observer()
-        self._fixed_interval = interval_s is not None
-        self._schedule: Schedule[Announced] = Schedule(interval_s or DEFAULT_INTERVAL_S, rng or random.Random())
+        answers = f"_INBOX.announcer.{(rng or random.SystemRandom()).getrandbits(96):024x}"
+        self._public = Dialect(PUBLIC, f"{answers}-public", interval_s)
+        self._internal = Dialect(INTERNAL, f"{answers}-internal", interval_s)
+        self._public.spoken = True
+        self._schedule: Schedule[Announced] = Schedule(_interval_of, rng or random.Random())
         self._connect_timeout_s = connect_timeout_s
         self._wall_clock_ns = wall_clock_ns
-        self._answers = f"_INBOX.announcer.{(rng or random.SystemRandom()).getrandbits(96):024x}"
         self._bus = Bus(
             servers,
             name=name,
             tls=tls,
-            subjects=[START, self._answers],
+            subjects=[self._public.subjects.start, self._public.answers],
             on_message=self._message,
             on_up=self._up,
             on_down=self._observer.disconnected,
+            on_unreachable=self._observer.unreachable,
         )
-        self._owed: dict[bytes, None] = {}
+        self._owed: dict[tuple[str, bytes], None] = {}
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -162,35 +137,54 @@ class Announcer:
 
     @property
     def interval_s(self) -> float:
-        """Seconds within which every route is announced again."""
-        return self._schedule.interval_s
+        """Seconds within which every public route is announced again, unless it has an interval of its own."""
+        return self._public.interval_s
 
     @property
-    def announced(self) -> list[Announcement]:
+    def announced(self) -> list[AnyRoute]:
         """All that is being announced now."""
-        return [each.announcement for each in self._schedule.items()]
+        return [each.route for each in self._schedule.items()]
 
-    async def announce(self, announcement: Announcement) -> Announced:
+    async def announce(self, route: AnyRoute, *, interval_s: float | None = None) -> Announced:
         """Announce a route now, and again and again until it is withdrawn.
 
         Returns once the NATS server has the message, or at once while there is no connection: then the route is
         announced as soon as there is one.
 
+        Args:
+            interval_s: seconds between two announcements of this route, whatever routers and the announcer's own
+                interval say.
+
         Raises:
             AnnouncementError: it is malformed; nothing was sent.
         """
-        return (await self.announce_all([announcement]))[0]
+        return (await self.announce_all([route], interval_s=interval_s))[0]
 
-    async def announce_all(self, announcements: Iterable[Announcement]) -> list[Announced]:
+    async def announce_all(
+        self, routes: Iterable[AnyRoute], *, interval_s: float | None = None
+    ) -> list[Announced]:
         """Announce many routes, as `announce` does; if one is malformed, none is announced."""
-        accepted = self._accept(announcements)
-        now = asyncio.get_running_loop().time()
-        for each in accepted:
-            self._owed.pop(each.payload, None)
-            self._schedule.add(each, self._schedule.again(now))
-        # The task may be asleep until a time that was right before these came.
-        self._wake.set()
-        await self._publish(REGISTER, accepted)
+        accepted = self._accept(routes, interval_s)
+        self._enter(accepted)
+        await self._speak_what_is_needed(accepted)
+        await self._register(accepted)
+        return accepted
+
+    async def update(self, announced: Announced, route: AnyRoute) -> Announced:
+        """Announce a route in the place of another, with no moment in which neither is.
+
+        The new one is registered first; then what it does not cover of the old one is unregistered: uris or names
+        that are gone, or everything if the address is another. The old one counts as withdrawn. Returns, raises
+        and treats a lost connection as `announce` and `withdraw` do; one that was withdrawn already is no reason
+        not to announce the new.
+        """
+        (accepted,) = self._accept([route], announced.own_interval_s)
+        was_announced = self._schedule.remove(announced)
+        self._enter([accepted])
+        await self._speak_what_is_needed([accepted])
+        await self._register([accepted])
+        if was_announced:
+            await self._unregister(left_behind(announced, accepted))
         return accepted
 
     async def withdraw(self, *announced: Announced) -> None:
@@ -199,12 +193,17 @@ class Announcer:
         Returns once the NATS server has the messages. Without a connection they are sent when there is one again,
         as long as this announcer lives.
         """
-        gone = [each for each in announced if self._schedule.remove(each)]
-        if not await self._publish(UNREGISTER, gone):
-            for each in gone:
-                self._owed[each.payload] = None
-            while len(self._owed) > MOST_OWED:
-                del self._owed[next(iter(self._owed))]
+        await self._unregister([each for each in announced if self._schedule.remove(each)])
+
+    async def deny(self, *routes: AnyRoute) -> bool:
+        """Unregister routes that are not announced here, such as those a predecessor left behind.
+
+        Returns true once the NATS server has the messages; false, with nothing owed, if there is no connection.
+
+        Raises:
+            AnnouncementError: one is malformed; nothing was sent.
+        """
+        return await self._publish([(each.unregister, each.payload) for each in self._accept(routes)])
 
     async def close(self) -> None:
         """Withdraw everything and end the connection, within `WITHDRAW_TIMEOUT_S` and a little."""
@@ -221,31 +220,60 @@ class Announcer:
                 await self.withdraw(*self._schedule.items())
         await self._bus.close()
 
-    def _accept(self, announcements: Iterable[Announcement]) -> list[Announced]:
+    def _accept(self, routes: Iterable[AnyRoute], interval_s: float | None = None) -> list[Announced]:
         problems: list[str] = []
         accepted: list[Announced] = []
         stamp = self._wall_clock_ns()
-        for each in announcements:
-            found = announcement_problems(each)
-            problems += found
-            if not found:
-                updated_at_ns = each.endpoint_updated_at_ns or stamp
-                accepted.append(Announced(msgspec.structs.replace(each, endpoint_updated_at_ns=updated_at_ns)))
-                if len(accepted[-1].payload) > MAX_PAYLOAD_BYTES:
-                    problems.append(f"the announcement of {each.uris[0]} and others is too large: split its uris")
+        if interval_s is not None and not interval_s > 0:
+            problems.append("the interval must be above 0 seconds")
+        for route in routes:
+            try:
+                accepted.append(Announced.of(route, stamp, self._public, self._internal, interval_s))
+            except AnnouncementError as error:
+                problems += error.problems
         if problems:
             raise AnnouncementError(problems)
         return accepted
 
-    async def _publish(self, subject: str, announced: Sequence[Announced]) -> bool:
-        """Send in batches, each taken by the server before the next. False if the connection was lost."""
+    def _enter(self, accepted: Iterable[Announced]) -> None:
+        now = asyncio.get_running_loop().time()
+        for each in accepted:
+            self._owed.pop((each.unregister, each.payload), None)
+            self._schedule.add(each, self._schedule.again(each, now))
+        # The task may be asleep until a time that was right before these came.
+        self._wake.set()
+
+    async def _speak_what_is_needed(self, accepted: Iterable[Announced]) -> None:
+        internal = self._internal
+        if not internal.spoken and any(each.dialect is internal for each in accepted):
+            internal.spoken = True
+            await self._bus.subscribe(internal.subjects.start, internal.answers)
+            await self._bus.publish(internal.subjects.greet, b"", reply=internal.answers)
+
+    async def _register(self, announced: Sequence[Announced]) -> None:
+        """Send in batches, each taken by the server before the next, until the connection is lost."""
         for start in range(0, len(announced), BATCH):
-            if not self._bus.up:
-                return False
             for each in announced[start : start + BATCH]:
                 # It may have been withdrawn while an earlier batch was on its way.
-                if subject == UNREGISTER or each in self._schedule:
-                    await self._bus.publish(subject, each.payload)
+                if self._bus.up and each in self._schedule:
+                    await self._bus.publish(each.register, each.payload)
+            if not (self._bus.up and await self._bus.flush()):
+                return
+
+    async def _unregister(self, announced: Sequence[Announced]) -> None:
+        messages = [(each.unregister, each.payload) for each in announced]
+        if not await self._publish(messages):
+            self._owed.update(dict.fromkeys(messages))
+            while len(self._owed) > MOST_OWED:
+                del self._owed[next(iter(self._owed))]
+
+    async def _publish(self, messages: Sequence[tuple[str, bytes]]) -> bool:
+        """Send in batches, each taken by the server before the next. False if the connection was lost."""
+        for start in range(0, len(messages), BATCH):
+            if not self._bus.up:
+                return False
+            for subject, payload in messages[start : start + BATCH]:
+                await self._bus.publish(subject, payload)
             if not await self._bus.flush():
                 return False
         return True
@@ -255,7 +283,7 @@ class Announcer:
         while not self._closing:
             self._wake.clear()
             due = self._schedule.take_due(loop.time() + TICK_S, BATCH) if self._bus.up else []
-            await self._publish(REGISTER, due)
+            await self._register(due)
             if len(due) < BATCH and not self._closing:
                 await self._sleep_until_due()
 
@@ -267,13 +295,18 @@ class Announcer:
 
     async def _up(self, server: str) -> None:
         self._observer.connected(server)
-        for payload in list(self._owed):
-            await self._bus.publish(UNREGISTER, payload)
-        if await self._bus.flush():
-            self._owed.clear()
-        self._announce_everything()
+        owed = list(self._owed)
+        # Flushed though nothing may be owed: from here on no router's word is missed.
+        if await self._publish(owed) and await self._bus.flush():
+            for message in owed:
+                self._owed.pop(message, None)
+        self._announce_everything(lambda announced: True)
         self._await_answer()
-        await self._bus.publish(GREET, b"", reply=self._answers)
+        for dialect in self._dialects():
+            await self._bus.publish(dialect.subjects.greet, b"", reply=dialect.answers)
+
+    def _dialects(self) -> list[Dialect]:
+        return [dialect for dialect in (self._public, self._internal) if dialect.spoken]
 
     def _await_answer(self) -> None:
         if self._patience is not None:
@@ -281,25 +314,31 @@ class Announcer:
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(GREET_PATIENCE_S, self._observer.no_router_answered)
 
-    def _announce_everything(self) -> None:
-        self._schedule.bring_forward(asyncio.get_running_loop().time())
+    def _announce_everything(self, which: Callable[[Announced], bool]) -> None:
+        self._schedule.bring_forward(asyncio.get_running_loop().time(), which)
         self._wake.set()
 
     def _message(self, subject: str, payload: bytes) -> None:
+        dialect = next(each for each in self._dialects() if subject in (each.subjects.start, each.answers))
         try:
-            router = decode_start(payload)
+            router = dialect.subjects.decode_start(payload)
         except ValueError:
             # Anybody may publish anything there; what is not a router's word concerns nobody.
             return
         if self._patience is not None:
             self._patience.cancel()
-        self._obey(router)
-        if subject == START:
-            self._announce_everything()
+        self._obey(dialect, router)
+        if subject == dialect.subjects.start:
+            self._announce_everything(lambda announced: announced.dialect is dialect)
 
-    def _obey(self, router: RouterStart) -> None:
-        if not self._fixed_interval:
-            wanted_s = interval_from_router(router.minimum_register_interval_s, router.prune_threshold_s)
-            self._schedule.set_interval(wanted_s, asyncio.get_running_loop().time())
+    def _obey(self, dialect: Dialect, router: RouterStart) -> None:
+        before_s = dialect.interval_s
+        dialect.obey(router)
+        if dialect.interval_s < before_s:
+            self._schedule.intervals_shortened(asyncio.get_running_loop().time())
             self._wake.set()
-        self._observer.router_heard(router, self.interval_s)
+        self._observer.router_heard(router, dialect.interval_s)
+
+
+def _interval_of(announced: Announced) -> float:
+    return announced.interval_s

@@ -29,6 +29,8 @@ LONGEST_WAIT_S = 2.0
 CLOSE_TIMEOUT_S = 2.0
 
 OnMessage = Callable[[str, bytes], None]
+Tls = ssl.SSLContext | Callable[[], ssl.SSLContext]
+"""A context for all connections, or what makes one for each: see `registrar.tls_files`."""
 
 
 class BusUnavailable(Exception):
@@ -41,11 +43,14 @@ class Bus:
     Args:
         servers: URLs as `server_problems` accepts them. Servers that the cluster tells of are not added.
         name: shown by the NATS server's monitoring.
-        tls: context for servers that demand TLS; the server's name is verified as the context says.
+        tls: context for servers that demand TLS, or what is called for one before each connection is made; the
+            server's name is verified as the context says.
         subjects: subscribed to on every connection, before ``on_up`` is called.
         on_message: called with subject and payload.
         on_up: awaited after every connection made, with the server as ``host:port``.
         on_down: called when a connection was lost, with the reason.
+        on_unreachable: called when no server could be connected to, with what each one answered; not again while
+            the answers stay the same.
     """
 
     def __init__(
@@ -57,14 +62,16 @@ class Bus:
         on_message: OnMessage,
         on_up: Callable[[str], Awaitable[None]],
         on_down: Callable[[str], None],
-        tls: ssl.SSLContext | None = None,
+        on_unreachable: Callable[[str], None] = lambda told: None,
+        tls: Tls | None = None,
     ) -> None:
         self._servers = list(servers)
         self._name = name
-        self._subjects = subjects
+        self._subjects = list(subjects)
         self._on_message = on_message
         self._on_up = on_up
         self._on_down = on_down
+        self._on_unreachable = on_unreachable
         self._tls = tls
         self._client: Client | None = None
         self._reason = "connection closed"
@@ -76,8 +83,8 @@ class Bus:
     def up(self) -> bool:
         return self._client is not None and self._client.is_connected
 
-    async def connect(self, timeout_s: float) -> None:
-        """Make the first connection, then keep one up until `close`.
+    async def connect(self, timeout_s: float | None) -> None:
+        """Make the first connection, then keep one up until `close`; with None return without waiting for it.
 
         Raises:
             BusUnavailable: no server answered within ``timeout_s``.
@@ -85,11 +92,21 @@ class Bus:
         problems: dict[str, str] = {}
         try:
             async with asyncio.timeout(timeout_s):
-                await self._connect_somewhere(problems)
+                if timeout_s is not None:
+                    await self._connect_somewhere(problems)
         except TimeoutError:
-            told = [f"{redacted(server)} ({problems.get(server, 'no answer')})" for server in self._servers]
-            raise BusUnavailable(f"no NATS server reachable within {timeout_s:g} s: {', '.join(told)}") from None
+            told = self._answers(problems)
+            raise BusUnavailable(f"no NATS server reachable within {timeout_s:g} s: {told}") from None
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
+
+    async def subscribe(self, *subjects: str) -> None:
+        """Subscribe to further subjects, on this connection and all that follow."""
+        self._subjects += subjects
+        if self._client is not None:
+            try:
+                await self._listen(self._client, subjects)
+            except (nats.errors.Error, OSError) as error:
+                self._lose(_reason(error))
 
     async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
         """Hand a message to the connection; without one it is dropped, and `up` is false."""
@@ -137,12 +154,13 @@ class Bus:
 
     async def _keep_connected(self) -> None:
         while not self._closing:
+            if self._client is None:
+                await self._connect_somewhere({})
             await self._wait_lost()
             client, self._client = self._client, None
-            self._on_down(self._reason)
             if client is not None:
+                self._on_down(self._reason)
                 await _close(client)
-            await self._connect_somewhere({})
 
     async def _wait_lost(self) -> None:
         # The client's own callbacks are not called when it fails while it is flushing, hence the look each second.
@@ -152,6 +170,7 @@ class Bus:
 
     async def _connect_somewhere(self, problems: dict[str, str]) -> None:
         wait_s = 0.1
+        told = ""
         while not self._closing:
             # In turn, and not always from the first: a server that accepts and then fails must not hold us.
             for _ in range(len(self._servers)):
@@ -159,15 +178,26 @@ class Bus:
                 self._servers.append(server)
                 if await self._connect_to(server, problems):
                     return
+            if told != (told := self._answers(problems)):
+                self._on_unreachable(told)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
+    def _answers(self, problems: dict[str, str]) -> str:
+        """Say what each server answered, in an order that does not change."""
+        return ", ".join(f"{redacted(each)} ({problems.get(each, 'no answer')})" for each in sorted(self._servers))
+
     async def _connect_to(self, server: str, problems: dict[str, str]) -> bool:
-        client = _Client(wants_tls=self._tls is not None or server.startswith("tls:"))
+        try:
+            tls = self._tls() if callable(self._tls) else self._tls
+        except ValueError as error:
+            problems[server] = str(error)
+            return False
+        client = _Client(wants_tls=tls is not None or server.startswith("tls:"))
         # Why it failed the client tells its error callback alone, and raises that there are no servers.
         told: list[Exception] = []
         try:
-            await self._open(client, server, told)
+            await self._open(client, server, tls, told)
         except (nats.errors.Error, OSError, TimeoutError) as error:
             problems[server] = _reason(told[-1] if told else error)
             await _close(client)
@@ -179,7 +209,9 @@ class Bus:
         await self._on_up(redacted(server))
         return True
 
-    async def _open(self, client: Client, server: str, errors: list[Exception]) -> None:
+    async def _open(
+        self, client: Client, server: str, tls: ssl.SSLContext | None, errors: list[Exception]
+    ) -> None:
         async def failed(error: Exception) -> None:
             errors.append(error)
             del errors[:-1]
@@ -187,9 +219,6 @@ class Bus:
         async def closed() -> None:
             if client is self._client:
                 self._lose(_reason(errors[-1]) if errors else "connection closed")
-
-        async def received(message: Msg) -> None:
-            self._on_message(message.subject, message.data)
 
         self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -204,10 +233,16 @@ class Bus:
                 reconnect_time_wait=0,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 ping_interval=PING_INTERVAL_S,
-                tls=self._tls,
+                tls=tls,
             )
-            for subject in self._subjects:
-                await client.subscribe(subject, cb=received)
+            await self._listen(client, self._subjects)
+
+    async def _listen(self, client: Client, subjects: Sequence[str]) -> None:
+        async def received(message: Msg) -> None:
+            self._on_message(message.subject, message.data)
+
+        for subject in subjects:
+            await client.subscribe(subject, cb=received)
 
 
 class _Client(Client):

@@ -7,14 +7,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import ssl
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from router.registrar.announcer import AnnouncementError, Announcer, Observer
+from router.registrar.announced import AnnouncementError
+from router.registrar.announcer import Announcer, Observer
 from router.registrar.bus import BusUnavailable, redacted, server_problems
 from router.registrar.rules import announcement_problems
 from router.wire.announcement import Announcement, PoolSettings, RouterStart
@@ -106,17 +106,6 @@ def _tags(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
             problems.append(f"--tag {text!r} is not KEY=VALUE")
         tags[key] = value
     return tags
-
-
-def own_address() -> str:
-    """Return the address this machine uses towards others; 127.0.0.1 if it has no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # A documentation address (RFC 5737): connecting a datagram socket chooses a route and sends nothing.
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
 
 
 class Telling(Observer):

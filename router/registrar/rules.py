@@ -7,11 +7,14 @@ import re
 from collections.abc import Callable
 
 from router.wire.announcement import Announcement
+from router.wire.discovery import MAX_NAMES, NameRegistration
+from router.wire.identities import IdentityError, normal_address
 
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\Z")
 _PROTOCOLS = ("", "http1", "http2")
 _ALGORITHMS = ("", "round-robin", "least-connection", "hash")
+_OPAQUE = re.compile(r"[!-~]{0,255}\Z")
 
 
 def announcement_problems(announcement: Announcement) -> list[str]:
@@ -20,6 +23,29 @@ def announcement_problems(announcement: Announcement) -> list[str]:
     if not announcement.uris:
         problems.append("an announcement needs at least one uri")
     return problems + _address_problems(announcement) + _other_problems(announcement)
+
+
+def name_problems(registration: NameRegistration) -> list[str]:
+    """Return one sentence for each mistake in what announces internal names; nothing if it can be sent."""
+    problems = [problem for name in registration.names for problem in _name_problems(name)]
+    if not 1 <= len(registration.names) <= MAX_NAMES:
+        problems.append(f"an internal route needs 1 to {MAX_NAMES:,} names, not {len(registration.names):,}")
+    try:
+        normal_address(registration.ip)
+    except IdentityError as error:
+        problems.append(f"ip: {error}")
+    if not 0 <= registration.port <= 65535:
+        problems.append(f"port {registration.port} is not between 1 and 65535")
+    for field, text in (("app", registration.app), ("index", registration.index)):
+        if not _OPAQUE.match(text):
+            problems.append(f"{field} {text[:64]!r}: at most 255 printable ASCII characters without blanks")
+    return problems
+
+
+def _name_problems(name: str) -> list[str]:
+    if name.startswith("*"):
+        return [f"name {name!r}: an internal name has no `*`"]
+    return _host_problems(f"name {name!r}", name.removesuffix("."))
 
 
 def uri_problems(uri: str) -> list[str]:

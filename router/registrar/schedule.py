@@ -6,6 +6,7 @@ scheduled later than one interval from now, so jitter spreads load without letti
 
 import heapq
 import random
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 DEFAULT_INTERVAL_S = 20.0
@@ -19,23 +20,30 @@ SHORTEST_INTERVAL_S = 0.5
 Item = TypeVar("Item")
 
 
-def interval_from_router(minimum_s: float, prune_threshold_s: float) -> float:
+def interval_from_router(
+    minimum_s: float, prune_threshold_s: float, default_s: float = DEFAULT_INTERVAL_S
+) -> float:
     """Return how often to register, in seconds, with a router that greeted with these two figures.
 
     Gorouter sends its start delay as the minimum, which is 0 where that is switched off, and need not be below
     the age at which it prunes: two lost messages out of three must still leave a route alive.
     """
-    interval_s = minimum_s if minimum_s > 0 else DEFAULT_INTERVAL_S
+    interval_s = minimum_s if minimum_s > 0 else default_s
     if prune_threshold_s > 0:
         interval_s = min(interval_s, prune_threshold_s / 3)
     return max(interval_s, SHORTEST_INTERVAL_S)
 
 
 class Schedule(Generic[Item]):
-    """Items and the time each is due. Adding and taking cost O(log n); an item may be in it once."""
+    """Items and the time each is due. Adding and taking cost O(log n); an item may be in it once.
 
-    def __init__(self, interval_s: float, rng: random.Random) -> None:
-        self.interval_s = interval_s
+    Args:
+        interval_of: says in seconds how often an item is due; asked again each time.
+        rng: spreads items over their intervals.
+    """
+
+    def __init__(self, interval_of: Callable[[Item], float], rng: random.Random) -> None:
+        self._interval_of = interval_of
         self._rng = rng
         self._order = 0
         self._due: dict[Item, float] = {}
@@ -67,13 +75,13 @@ class Schedule(Generic[Item]):
         taken: list[Item] = []
         while len(taken) < limit and (due := self.next_due()) is not None and due <= now:
             item = heapq.heappop(self._heap)[2]
-            self.add(item, self.again(now))
+            self.add(item, self.again(item, now))
             taken.append(item)
         return taken
 
-    def again(self, now: float) -> float:
-        """Return a time one interval from now, less some jitter."""
-        return now + self.interval_s * (1 - JITTER * self._rng.random())
+    def again(self, item: Item, now: float) -> float:
+        """Return a time one interval of the item's from now, less some jitter."""
+        return now + self._interval_of(item) * (1 - JITTER * self._rng.random())
 
     def next_due(self) -> float | None:
         """Return when the next item is due; None without items."""
@@ -82,16 +90,13 @@ class Schedule(Generic[Item]):
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def bring_forward(self, now: float) -> None:
-        """Make every item due now."""
-        self._rebuild({item: min(due, now) for item, due in self._due.items()})
+    def bring_forward(self, now: float, which: Callable[[Item], bool]) -> None:
+        """Make due now those items for which ``which`` is true."""
+        self._rebuild({item: min(due, now) if which(item) else due for item, due in self._due.items()})
 
-    def set_interval(self, interval_s: float, now: float) -> None:
-        """Change the interval. A shorter one holds from now; a longer one from each item's next time on."""
-        shorter = interval_s < self.interval_s
-        self.interval_s = interval_s
-        if shorter:
-            self._rebuild({item: min(due, self.again(now)) for item, due in self._due.items()})
+    def intervals_shortened(self, now: float) -> None:
+        """Let intervals that are shorter than they were hold from now; longer ones do from each next time on."""
+        self._rebuild({item: min(due, self.again(item, now)) for item, due in self._due.items()})
 
     def _rebuild(self, due: dict[Item, float]) -> None:
         self._due = due

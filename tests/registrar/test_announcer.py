@@ -13,7 +13,8 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from router.registrar.announcer import AnnouncementError, Announcer, Observer
+from router.registrar.announced import AnnouncementError
+from router.registrar.announcer import Announcer, Observer
 from router.registrar.bus import BusUnavailable
 from router.wire.announcement import Announcement, RouterStart
 from tests.support.nats import NatsServer
@@ -79,6 +80,9 @@ class Recording(Observer):
 
     def no_router_answered(self) -> None:
         self._tell("silence")
+
+    def unreachable(self, told: str) -> None:
+        self._tell(f"unreachable {told}")
 
     async def until(self, event: str, count: int = 1) -> None:
         async with asyncio.timeout(20):
@@ -229,8 +233,62 @@ async def test_one_malformed_route_keeps_all_from_being_announced(nats_server: N
 async def test_message_too_large_for_nats_is_refused_before_it_is_sent(nats_server: NatsServer) -> None:
     async with announcer(nats_server) as tested:
         uris = [f"a{number}.example.com" for number in range(60_000)]
-        with pytest.raises(AnnouncementError, match="split its uris"):
+        with pytest.raises(AnnouncementError, match="too large"):
             await tested.announce(Announcement(host="10.0.0.7", port=1, uris=uris))
+
+
+async def test_update_registers_the_new_before_it_unregisters_what_is_gone(
+    nats_server: NatsServer, heard: Heard
+) -> None:
+    async with announcer(nats_server) as tested:
+        first = await tested.announce(Announcement(host="10.0.0.7", port=1, uris=["a.test", "b.test"]))
+        second = await tested.update(first, Announcement(host="10.0.0.7", port=1, uris=["b.test", "c.test"]))
+        await heard.until_count("unregister", 1)
+        assert tested.announced == [second.route]
+        await tested.withdraw(first)
+    await heard.until_count("unregister", 2)
+    said = [(subject, body["uris"]) for subject, body, _ in heard.messages if subject != "greet"]
+    assert said == [
+        ("register", ["a.test", "b.test"]),
+        ("register", ["b.test", "c.test"]),
+        ("unregister", ["a.test"]),
+        ("unregister", ["b.test", "c.test"]),
+    ]
+
+
+async def test_malformed_update_leaves_the_route_announced(nats_server: NatsServer) -> None:
+    async with announcer(nats_server) as tested:
+        first = await tested.announce(ONE)
+        with pytest.raises(AnnouncementError):
+            await tested.update(first, Announcement(host="", port=1, uris=["a.test"]))
+        assert tested.announced == [first.route]
+
+
+async def test_denied_route_is_unregistered_and_never_registered(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server) as tested:
+        assert await tested.deny(ONE)
+        assert tested.announced == []
+        await heard.until_count("unregister", 1)
+    assert heard.bodies("register") == []
+
+
+async def test_interval_of_a_route_holds_whatever_the_others_have(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server, interval_s=3600) as tested:
+        await tested.announce(Announcement(host="10.0.0.8", port=1, uris=["other.test"]))
+        await tested.announce(ONE, interval_s=0.02)
+        await heard.until_count("register", 5)
+    assert [body["host"] for body in heard.bodies("register")].count("10.0.0.8") == 1
+
+
+async def test_entering_need_not_wait_for_nats(nats_server: NatsServer, heard: Heard) -> None:
+    port = free_port()
+    late = f"nats://127.0.0.1:{port}"
+    seen = Recording()
+    async with Announcer(late, observer=seen, connect_timeout_s=None) as tested:
+        await tested.announce(ONE)
+        await seen.until("unreachable")
+        assert not tested.connected
+    assert seen.events == [f"unreachable {late} (Connection refused)"]
 
 
 class Link:

@@ -10,7 +10,7 @@ from router.registrar.schedule import DEFAULT_INTERVAL_S, JITTER, Schedule, inte
 
 
 def schedule(interval_s: float = 10.0) -> Schedule[str]:
-    return Schedule(interval_s, random.Random(7))
+    return Schedule(lambda item: interval_s, random.Random(7))
 
 
 def test_empty_schedule_has_nothing_due() -> None:
@@ -63,28 +63,48 @@ def test_bringing_forward_makes_all_due_at_once() -> None:
     some = schedule()
     for item in "abc":
         some.add(item, 1000.0)
-    some.bring_forward(5.0)
+    some.bring_forward(5.0, lambda item: True)
     assert some.take_due(5.0, 9) == ["a", "b", "c"]
 
 
+def test_bringing_some_forward_leaves_the_others_as_they_are() -> None:
+    some = schedule()
+    some.add("a", 1000.0)
+    some.add("b", 900.0)
+    some.bring_forward(5.0, lambda item: item == "a")
+    assert some.take_due(5.0, 9) == ["a"]
+    assert some.next_due() is not None
+    assert some.take_due(900.0, 1) == ["a"]
+
+
+def test_each_item_keeps_its_own_interval() -> None:
+    some = Schedule({"often": 1.0, "rarely": 100.0}.__getitem__, random.Random(7))
+    for item in ("often", "rarely"):
+        some.add(item, 0.0)
+    assert some.take_due(0.0, 9) == ["often", "rarely"]
+    assert some.take_due(1.0, 9) == ["often"]
+
+
 def test_shorter_interval_holds_at_once() -> None:
-    some = schedule(100.0)
+    intervals = {"a": 100.0}
+    some = Schedule(intervals.__getitem__, random.Random(7))
     some.add("a", 90.0)
-    some.set_interval(4.0, 0.0)
+    intervals["a"] = 4.0
+    some.intervals_shortened(0.0)
     due = some.next_due()
     assert due is not None
     assert due <= 4.0
 
 
 def test_longer_interval_leaves_the_next_time_as_it_is() -> None:
-    some = schedule(10.0)
+    some = schedule(100.0)
     some.add("a", 9.0)
-    some.set_interval(100.0, 0.0)
+    some.intervals_shortened(0.0)
     assert some.next_due() == 9.0
 
 
 def test_jitter_spreads_items_that_started_together() -> None:
-    many = Schedule[int](20.0, random.Random(1))
+    many = Schedule[int](lambda item: 20.0, random.Random(1))
     for item in range(1000):
         many.add(item, 0.0)
     many.take_due(0.0, 1000)
@@ -105,7 +125,7 @@ def test_schedule_agrees_with_a_plain_dictionary(steps: list[tuple[str, str]]) -
         elif step == "remove":
             assert tested.remove(item) == (model.pop(item, None) is not None)
         elif step == "all":
-            tested.bring_forward(now)
+            tested.bring_forward(now, lambda item: True)
             model = {name: min(due, now) for name, due in model.items()}
         else:
             taken = tested.take_due(now, 99)

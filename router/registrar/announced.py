@@ -1,0 +1,107 @@
+"""One route on its way to the routers: checked, stamped, and encoded once.
+
+Owns what is said of a route; does not own when it is said (`registrar.announcer`). One law: a heartbeat has the
+very bytes of the first announcement, for routers know it by them.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from router.registrar.dialect import Dialect
+from router.registrar.rules import announcement_problems, name_problems
+from router.wire.announcement import Announcement, encode_announcement
+from router.wire.discovery import NameRegistration, encode_registration
+
+AnyRoute = Announcement | NameRegistration
+
+MAX_PAYLOAD_BYTES = 1024 * 1024
+"""What a NATS server takes unless it is configured otherwise."""
+
+
+class AnnouncementError(ValueError):
+    """What was to be announced is malformed; ``problems`` has one sentence for each mistake."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = list(problems)
+
+
+class Announced:
+    """One route that is being announced, from `Announcer.announce` to `Announcer.withdraw`."""
+
+    __slots__ = ("dialect", "own_interval_s", "payload", "route")
+
+    def __init__(self, route: AnyRoute, dialect: Dialect, own_interval_s: float | None) -> None:
+        self.route = route
+        self.payload = encoded(route)
+        self.dialect = dialect
+        self.own_interval_s = own_interval_s
+
+    @classmethod
+    def of(
+        cls, route: AnyRoute, stamp_ns: int, public: Dialect, internal: Dialect, own_interval_s: float | None
+    ) -> "Announced":
+        """Check a route and stamp it, unless it has a stamp. Raises `AnnouncementError`."""
+        if problems := route_problems(route):
+            raise AnnouncementError(problems)
+        dialect = internal if isinstance(route, NameRegistration) else public
+        announced = cls(stamped(route, stamp_ns), dialect, own_interval_s)
+        if len(announced.payload) > MAX_PAYLOAD_BYTES:
+            raise AnnouncementError([f"the announcement of {_first_name(route)} and others is too large to send"])
+        return announced
+
+    @property
+    def register(self) -> str:
+        return self.dialect.subjects.register
+
+    @property
+    def unregister(self) -> str:
+        return self.dialect.subjects.unregister
+
+    @property
+    def interval_s(self) -> float:
+        return self.own_interval_s or self.dialect.interval_s
+
+
+def route_problems(route: AnyRoute) -> list[str]:
+    """Return one sentence for each mistake; nothing if the route can be announced."""
+    return name_problems(route) if isinstance(route, NameRegistration) else announcement_problems(route)
+
+
+def encoded(route: AnyRoute) -> bytes:
+    """Return the payload that registers a route; the same unregisters it."""
+    return encode_registration(route) if isinstance(route, NameRegistration) else encode_announcement(route)
+
+
+def stamped(route: AnyRoute, stamp_ns: int) -> AnyRoute:
+    """Return a route that says since when it is so, in nanoseconds since the epoch; one with a stamp keeps it."""
+    if isinstance(route, NameRegistration):
+        return msgspec.structs.replace(route, updated_at_ns=route.updated_at_ns or stamp_ns)
+    return msgspec.structs.replace(route, endpoint_updated_at_ns=route.endpoint_updated_at_ns or stamp_ns)
+
+
+def left_behind(old: Announced, new: Announced) -> list[Announced]:
+    """Return what must be unregistered once ``new`` is registered in the place of ``old``; at most one."""
+    was, now = old.route, new.route
+    if isinstance(was, NameRegistration) and isinstance(now, NameRegistration) and was.ip == now.ip:
+        gone: AnyRoute = msgspec.structs.replace(was, names=_without(was.names, now.names))
+    elif isinstance(was, Announcement) and isinstance(now, Announcement) and _address(was) == _address(now):
+        gone = msgspec.structs.replace(was, uris=list(_without(was.uris, now.uris)))
+    else:
+        gone = was
+    named = gone.names if isinstance(gone, NameRegistration) else gone.uris
+    return [Announced(gone, old.dialect, None)] if named else []
+
+
+def _without(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    kept = {other.lower() for other in others}
+    return tuple(name for name in names if name.lower() not in kept)
+
+
+def _address(announcement: Announcement) -> tuple[str, int]:
+    return announcement.host, announcement.tls_port or announcement.port
+
+
+def _first_name(route: AnyRoute) -> str:
+    return route.names[0] if isinstance(route, NameRegistration) else route.uris[0]
