@@ -27,10 +27,6 @@ VERSIONS = {
 T = TypeVar("T")
 
 
-_SIGNATURE_FAILURE = 7
-"""X509_V_ERR_CERT_SIGNATURE_FAILURE of OpenSSL's x509_vfy.h."""
-
-
 class TlsError(Exception):
     """A certificate, key or cipher list cannot be used; the message names the key of the configuration."""
 
@@ -163,17 +159,12 @@ def backend_contexts(config: Config) -> list[ssl.SSLContext]:
     OpenSSL looks for the issuer of a certificate by name, and by key identifier if both have one. Among several
     that fit it takes the first, and if that one's key did not sign, the certificate is refused. So where CAs in
     ``ca_certs`` share a subject, the first context knows all, and each further one knows another of them alone.
-    The next one is worth trying after `is_issuer_ambiguous`.
+    The next one is worth trying after `tls_stream.is_issuer_ambiguous`.
 
     Raises `TlsError`.
     """
     choices = _without_namesakes(config.ca_certs)
     return [_backend_context(config, authorities) for authorities in (config.ca_certs, *choices)]
-
-
-def is_issuer_ambiguous(error: BaseException | None) -> bool:
-    """Tell whether a handshake failed because the CA that has the issuer's name has another key."""
-    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _SIGNATURE_FAILURE
 
 
 def service_context(config: Config) -> ssl.SSLContext:

@@ -27,6 +27,14 @@ _BAD_CERTIFICATE = {
 
 _HANDSHAKE, _OPEN, _CLOSED = range(3)
 
+_SIGNATURE_FAILURE = 7
+"""X509_V_ERR_CERT_SIGNATURE_FAILURE of OpenSSL's x509_vfy.h."""
+
+
+def is_issuer_ambiguous(error: BaseException | None) -> bool:
+    """Tell whether a handshake failed because the CA that has the issuer's name has another key."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _SIGNATURE_FAILURE
+
 
 class Choice(Protocol):
     """Chooses the context of a connection by the first message of its client."""
@@ -314,8 +322,6 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
             return self.ssl_object
-        if name == "server_name":
-            return self.server_name
         return self._raw.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

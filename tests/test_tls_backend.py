@@ -11,7 +11,8 @@ from cryptography import x509
 from router.certs import issue, make_ca
 from router.config.schema import Config
 from router.config.sections import Backends, RouteServices
-from router.tls import TlsError, backend_context, backend_contexts, is_issuer_ambiguous, service_context
+from router.tls import TlsError, backend_context, backend_contexts, service_context
+from router.tls_stream import is_issuer_ambiguous
 from tests.support.certificates import server_context
 from tests.support.odd_certificates import Odd, dns, make
 

@@ -138,7 +138,7 @@ def test_client_is_authenticated_for_the_domain_it_names(
     assert visit.is_open
     assert visit.domain == domain
     assert bool(visit.stream.ssl_object.getpeercert(binary_form=True)) is bool(domain)
-    assert visit.stream.get_extra_info("server_name") == (name or "")
+    assert visit.stream.server_name == (name or "")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from router.certs import Authority, Pair, issue, make_ca
 from tests.live.conftest import Live, StartLive
 from tests.support.certificates import server_context
+from tests.support.odd_certificates import dns, make
 from tests.support.rawclient import RawClient
 from tests.support.recorder import Conversation, RecordingBackend, named, plain
 
@@ -212,3 +213,24 @@ def test_changed_name_at_the_same_address_starts_new_connections(
     tls_live.route(backend, host=host, server_cert_domain_san="instance-2")
     assert client.get(host=host).status == 200
     assert len(backend.conversations) == 2
+
+
+def test_authorities_that_share_a_subject_are_all_believed(
+    start_live: StartLive, identity: Identity, make_backend: MakeBackend
+) -> None:
+    """Without key identifiers OpenSSL takes the first of the name; a CA that is being replaced has such a twin."""
+    twins = [make("CN=instance identity CA", authority=True) for _ in range(3)]
+    live = start_live({"ca_certs": [twin.pem for twin in twins], "empty_pool_response_code_503": True})
+    with live.client() as client:
+        for twin in twins:
+            shown = make("CN=instance", twin, names=dns("instance-1")).pair()
+            backend = make_backend(plain, tls=identity.context(shown))
+            host = live.route(backend, server_cert_domain_san="instance-1")
+            for _ in range(3):
+                assert client.get(host=host, headers="Connection: keep-alive\r\n").status == 200
+
+        impostor = make("CN=instance", make("CN=instance identity CA", authority=True), names=dns("instance-1"))
+        host = live.route(
+            make_backend(plain, tls=identity.context(impostor.pair())), server_cert_domain_san="instance-1"
+        )
+        assert client.get(host=host).status == 526
