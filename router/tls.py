@@ -241,7 +241,8 @@ def server_base(config: Config) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     legacy = _set_versions(context, config)
-    # Over HTTP/1 there is nothing to negotiate, but a client that offers only other protocols should be told.
+    # For clients that offer other protocols too. Those that offer no other get no answer, and HTTP/1.1: Python has
+    # no way to make OpenSSL refuse them.
     context.set_alpn_protocols(["http/1.1"])
     _set_ciphers(context, config, legacy)
     return context

@@ -76,6 +76,31 @@ def check_key_pair(cert_chain: str, private_key: str) -> None:
             raise PemError(_reason(error)) from None
 
 
+def indistinguishable(text: str) -> list[str]:
+    """Return the subjects that several CAs of a PEM text have, with keys that no identifier tells apart.
+
+    A text without usable certificates has none.
+    """
+    with contextlib.suppress(PemError, ValueError, UnsupportedAlgorithm):
+        by_subject: dict[str, list[x509.Certificate]] = {}
+        for found in certificates(text):
+            by_subject.setdefault(found.subject.rfc4514_string(), []).append(found)
+        return [
+            subject
+            for subject, same in by_subject.items()
+            if len(set(map(_key_of, same))) > 1 and not all(map(_has_identifier, same))
+        ]
+    return []
+
+
+def _key_of(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _has_identifier(certificate: x509.Certificate) -> bool:
+    return any(isinstance(extension.value, x509.SubjectKeyIdentifier) for extension in certificate.extensions)
+
+
 def has_subject_alternative_name(cert_chain: str) -> bool:
     """Tell whether the first certificate of a chain carries names that clients look at.
 

@@ -109,9 +109,33 @@ def _authorities(config: Config, findings: Findings) -> None:
         _trusted(domain.ca_certs, f"domains[{index}].ca_certs", message, findings)
 
 
+def _domains(config: Config, findings: Findings) -> None:
+    if config.domains and not config.enable_ssl:
+        text = "requests to these hosts are refused with 421: without TLS no client can prove who it is"
+        findings.warn("domains", text, "enable_ssl")
+
+
+def _namesakes(config: Config, findings: Findings) -> None:
+    """Warn of CAs of clients that OpenSSL cannot tell apart; for those of backends the router tries one by one."""
+    if not config.enable_ssl:
+        return
+    texts = [("client_ca_certs", config.client_ca_certs)]
+    texts += [(f"domains[{index}].ca_certs", domain.ca_certs) for index, domain in enumerate(config.domains)]
+    for key, text in texts:
+        for subject in pem.indistinguishable(text):
+            findings.warn(
+                key,
+                f"several CAs have the subject {subject!r} and not all of them a subjectKeyIdentifier; "
+                "clients of all but the first may be refused",
+            )
+
+
 def _metadata_rules(config: Config, findings: Findings) -> None:
     if not (config.enable_ssl and config.enable_verify_client_certificate_metadata):
         return
+    if config.verify_client_certificate_metadata and config.client_cert_validation == "none":
+        text = "no rule is ever applied: client_cert_validation does not ask for certificates"
+        findings.warn("verify_client_certificate_metadata", text, "client_cert_validation")
     try:
         subjects = {text_of(found.subject) for found in pem.certificates(config.client_ca_certs)}
     except pem.PemError:
@@ -221,6 +245,8 @@ _RULES: tuple[Callable[[Config, Findings], None], ...] = (
     _client_certificates,
     _authorities,
     _metadata_rules,
+    _domains,
+    _namesakes,
     _status,
     _nats,
     _routing_api,

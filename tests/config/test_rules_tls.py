@@ -9,6 +9,7 @@ from router.certs import Authority, Pair, issue
 from router.config.load import examine
 from router.config.problems import Problem
 from tests.config.conftest import SUITES, Judge
+from tests.support.odd_certificates import make
 
 WithTls = Callable[..., str]
 
@@ -181,6 +182,46 @@ def test_a_metadata_rule_without_client_authorities_describes_its_whole_subject(
         verify_client_certificate_metadata=[{"issuer_in_chain": subject}],
     )
     assert only(judge(text).errors).message.endswith("with ca subject CN=c,OU=u+OU=v,O=o,C=DE")
+
+
+def test_metadata_rules_that_nobody_is_asked_for_are_pointed_out(
+    judge: Judge, with_tls: WithTls, authority: Authority
+) -> None:
+    text = with_tls(
+        client_ca_certs=authority.pair.certificate,
+        enable_verify_client_certificate_metadata=True,
+        verify_client_certificate_metadata=[{"issuer_in_chain": {"common_name": "test CA"}}],
+    )
+    warnings = [each for each in judge(text).warnings if each.key == "verify_client_certificate_metadata"]
+    assert only(warnings).message.startswith("no rule is ever applied")
+
+
+def test_domains_without_tls_are_pointed_out(judge: Judge, with_tls: WithTls, authority: Authority) -> None:
+    domains = [{"name": "a.test", "ca_certs": authority.pair.certificate}]
+    found = judge(with_tls(enable_ssl=False, domains=domains))
+
+    assert not found.errors
+    assert [each.key for each in found.warnings] == ["domains"]
+    assert "421" in found.warnings[0].message
+
+
+@pytest.mark.parametrize("identifiers", [True, False])
+def test_client_authorities_that_cannot_be_told_apart_are_pointed_out(
+    judge: Judge, with_tls: WithTls, identifiers: bool
+) -> None:
+    twins = [make("O=Org/CN=twin", authority=True, identifiers=identifiers) for _ in range(2)]
+    text = "".join(twin.pem for twin in twins)
+    found = judge(with_tls(client_ca_certs=text, domains=[{"name": "a.test", "ca_certs": text}]))
+
+    assert [each.key for each in found.warnings] == (
+        [] if identifiers else ["client_ca_certs", "domains[0].ca_certs"]
+    )
+    assert all("'CN=twin,O=Org'" in each.message for each in found.warnings)
+
+
+def test_an_authority_that_is_listed_twice_is_one(judge: Judge, with_tls: WithTls) -> None:
+    text = make("CN=one", authority=True).pem * 2
+    assert judge(with_tls(client_ca_certs=text)).warnings == []
 
 
 @pytest.mark.parametrize(

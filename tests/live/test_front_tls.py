@@ -4,6 +4,7 @@ import base64
 import datetime
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from router.certs import Authority, Pair, issue, make_ca
 from tests.live.conftest import Live, StartLive
 from tests.support.certificates import client_context
+from tests.support.odd_certificates import dns, make
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
 from tests.support.rawclient import RawClient, Truncated
@@ -355,3 +357,102 @@ def test_forwarded_client_certificate_is_believed_as_configured(
             client.get(host=host, headers="X-Forwarded-Client-Cert: a\r\nx-forwarded-client-cert: b\r\n")
     expected = {"kept": ["a", "b"], "gone": [], "own": [base64.b64encode(der).decode()]}[claimed]
     assert backend.requests[-1].values("X-Forwarded-Client-Cert") == expected
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("mode", ["request", "require"])
+def test_refused_client_certificate_ends_in_a_fatal_alert(
+    start_live: StartLive,
+    authority: Authority,
+    clients_ca: Authority,
+    tmp_path: Path,
+    mode: str,
+    version: ssl.TLSVersion,
+) -> None:
+    live = with_client_certificates(start_live, authority, clients_ca, client_cert_validation=mode)
+    foreign = issue(make_ca("others"), ["someone"], client=True)
+    context = client_context(authority, identity=foreign, directory=tmp_path)
+    context.maximum_version = version
+    with (
+        pytest.raises(ssl.SSLError, match="ALERT_UNKNOWN_CA"),
+        RawClient(live.router.ssl_port, tls=context, server_name="default.test") as client,
+    ):
+        # TLS 1.3 clients hear of it when they read for the first time.
+        client.socket.recv(1)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_client_certificate_against_its_rule_gets_nothing_of_http(
+    start_live: StartLive,
+    authority: Authority,
+    clients_ca: Authority,
+    backend: RecordingBackend,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+) -> None:
+    rule = {"issuer_in_chain": {"common_name": "clients"}, "valid_cert_subjects": [{"common_name": "welcome"}]}
+    live = with_client_certificates(
+        start_live,
+        authority,
+        clients_ca,
+        client_cert_validation="request",
+        enable_verify_client_certificate_metadata=True,
+        verify_client_certificate_metadata=[rule],
+    )
+    host = live.route(backend)
+    statuses = []
+    for name in ("welcome", "someone", None):
+        identity = issue(clients_ca, [name], client=True) if name else None
+        context = client_context(authority, identity=identity, directory=tmp_path)
+        context.maximum_version = version
+        statuses.append(status_with(live, host, context))
+    assert statuses == [200, 0, 200]
+    assert len(backend.requests) == 2
+
+
+def test_renegotiation_is_refused(https: Live) -> None:
+    command = ["openssl", "s_client", "-tls1_2", "-connect", f"127.0.0.1:{https.router.ssl_port}"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as openssl:
+        output, _ = openssl.communicate(b"R\n", timeout=30)
+    assert b"RENEGOTIATING" in output
+    assert b"no renegotiation" in output
+
+
+def test_session_is_resumed_by_ticket(https: Live, authority: Authority) -> None:
+    context = client_context(authority)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with RawClient(https.router.ssl_port, tls=context, server_name="default.test") as first:
+        assert isinstance(first.socket, ssl.SSLSocket)
+        session = first.socket.session
+    assert session is not None
+    assert session.has_ticket
+    with (
+        socket.create_connection(("127.0.0.1", https.router.ssl_port), 15) as plain,
+        context.wrap_socket(plain, server_hostname="default.test", session=session) as again,
+    ):
+        assert again.session_reused
+
+
+def test_client_that_offers_foreign_protocols_only_gets_no_answer_to_that(
+    https: Live, authority: Authority
+) -> None:
+    context = client_context(authority)
+    context.set_alpn_protocols(["spdy/3"])
+    with RawClient(https.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert client.socket.selected_alpn_protocol() is None
+
+
+def test_certificate_without_alternative_names_serves_those_who_take_it(start_live: StartLive) -> None:
+    root = make("CN=root", authority=True)
+    bare, named = make("CN=bare.test", root), make("CN=x", root, names=dns("named.test"))
+    live = start_live(https_config([bare.pair(), named.pair()]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=root.pem)
+    for name, shown in (("bare.test", bare), ("named.test", named), ("other.test", bare)):
+        with RawClient(live.router.ssl_port, tls=context, server_name=name) as client:
+            assert isinstance(client.socket, ssl.SSLSocket)
+            assert client.socket.getpeercert(binary_form=True) == shown.der
