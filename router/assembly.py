@@ -37,7 +37,7 @@ from router.proxy.syslog import SyslogWriter
 from router.proxy.tracing import Tracing
 from router.routing.balancing import Balancer
 from router.routing.hashing import DEFAULT_TABLE_SIZE, TABLE_SIZES
-from router.tls import backend_contexts, is_issuer_ambiguous, service_context
+from router.tls import backend_contexts, service_context
 from router.tls_client_rules import subject_text
 from router.tls_front import FrontTls
 from router.tls_stream import TlsStream
@@ -73,7 +73,6 @@ def backend_options(config: Config) -> BackendOptions:
         max_head_bytes=config.max_response_header_bytes or _DEFAULT_RESPONSE_HEAD_BYTES,
         max_headers=config.max_response_headers,
         contexts=tuple(backend_contexts(config)),
-        another_may_do=is_issuer_ambiguous,
     )
 
 
@@ -119,7 +118,7 @@ def route_services(config: Config, logger: Logger) -> RouteServices:
         contexts=(service_context(config),) if secret else (),
         allowed=egress_filter(settings.egress_blocklist),
         # A service takes the requests of all its routes, so it needs what many endpoints do.
-        max_idle=max(config.max_idle_conns_per_host or 2, config.max_idle_conns),
+        max_idle=max(config.max_idle_conns_per_host or 2, config.max_idle_conns or sys.maxsize),
     )
     return RouteServices(
         options,

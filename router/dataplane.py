@@ -65,21 +65,22 @@ class DataPlane:
         self._listening: list[tuple[asyncio.Server, socket.socket, ProtocolFactory]] = []
         self._leaving = False
         self._accepting: set[asyncio.Task[None]] = set()
-        self._clients: set[ClientConnection] = set()
-        self._handshakes: dict[TlsStream, float] = {}
         self._headers: set[HeaderConnection] = set()
+        self._handshakes: dict[TlsStream, float] = {}
+        self._clients: set[ClientConnection] = set()
         self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
         self._front = FrontTls(config) if config.enable_ssl else None
+        self._internal_context = _internal_context(config)
         self._frontend = assembly.frontend_options(config, self._front)
         self.counters = Counters()
         self.connections = Connections(assembly.backend_options(config), monotonic)
         self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
         self._app_counts = AppCounts() if assembly.counts_apps(config) else None
         self._metrics = assembly.request_metrics(config)
-        self._always: tuple[Observer, ...] = _present(
-            self._app_counts, self._metrics if assembly.measures_requests(config) else None
-        )
+        measuring = self._metrics if assembly.measures_requests(config) else None
+        self._always = _present(self._app_counts, measuring)
         services = assembly.route_services(config, logger)
+        self._connections = (self.connections, services.connections)
         features = assembly.features(config, services, router_ip, self._always)
         self._log_writers = assembly.log_writers(config, self._log_lost)
         # From here on nothing fails, so nothing has to be closed.
@@ -97,14 +98,11 @@ class DataPlane:
             "features": features,
         }
         self.proxy = Proxy(**parts)
-        self._internal: InternalProxy | None = None
-        self._internal_context: ssl.SSLContext | None = None
+        self.proxy.warn_of_problems()
+        domains = assembly.internal_domains(config)
+        self._internal = InternalProxy(self.proxy, domains, **parts) if config.internal.enabled else None
         self._must_revise = False
         self._dropped_lines = 0
-        if config.internal.enabled:
-            self._internal = InternalProxy(self.proxy, assembly.internal_domains(config), **parts)
-            if config.internal.proxy.https_ports:
-                self._internal_context = internal_context(config)
 
     # Accepting.
 
@@ -235,7 +233,8 @@ class DataPlane:
         if self._internal is not None:
             self._internal.renew_date()
         self._report_dropped_lines()
-        self.connections.sweep(monotonic())
+        for connections in self._connections:
+            connections.sweep(monotonic())
 
     # The end.
 
@@ -245,7 +244,8 @@ class DataPlane:
         self.stop_accepting()
         for client in list(self._clients):
             client.drain()
-        self.connections.close_idle()
+        for connections in self._connections:
+            connections.close_idle()
 
     def is_drained(self, with_tunnels: bool = False) -> bool:
         """Whether nothing that is waited for is left.
@@ -272,7 +272,8 @@ class DataPlane:
             header.abort()
         for stream in list(self._handshakes):
             stream.abort()
-        self.connections.abort_all()
+        for connections in self._connections:
+            connections.abort_all()
         for writer in self._log_writers:
             writer.close()
         if self._envelopes is not None:
@@ -282,7 +283,7 @@ class DataPlane:
         """Return what is now, for control."""
         return {
             "client_connections": len(self._clients),
-            "backend_connections": len(self.connections),
+            "backend_connections": sum(map(len, self._connections)),
             "active_exchanges": len(self.proxy.active),
             "routes": len(self.mirror.table),
         }
@@ -315,6 +316,11 @@ class DataPlane:
 
     def _log_lost(self, problem: str) -> None:
         self._logger.error("access-log-error", error=problem)
+
+
+def _internal_context(config: Config) -> ssl.SSLContext | None:
+    wanted = config.internal.enabled and config.internal.proxy.https_ports
+    return internal_context(config) if wanted else None
 
 
 def _present(*observers: Observer | None) -> tuple[Observer, ...]:

@@ -16,7 +16,7 @@ from router.backend.connection import BackendConnection
 from router.backend.failure import CONNECT_TIMEOUT, NAME_MISMATCH, BackendFailure, of_dial, of_tls
 from router.backend.service import connect_allowed
 from router.routing.pool import Endpoint
-from router.tls_stream import TlsStream
+from router.tls_stream import TlsStream, is_issuer_ambiguous
 from router.wire.http1 import BadMessage
 
 IDLE_S = 90.0
@@ -39,8 +39,6 @@ class BackendOptions:
     max_headers: int
     contexts: tuple[ssl.SSLContext, ...]
     """For TLS, to be tried in their order."""
-    another_may_do: Callable[[BaseException | None], bool] = lambda error: False
-    """Whether the next context may trust a certificate that this error refused."""
     allowed: Callable[[str], bool] | None = None
     """Whether an IP address may be dialled; None allows all. Asked after name resolution."""
 
@@ -181,7 +179,7 @@ class Connections:
             try:
                 return await self._connect_with(endpoint, context)
             except BackendFailure as failure:
-                if not self._options.another_may_do(failure.__cause__):
+                if not is_issuer_ambiguous(failure.__cause__):
                     raise
         return await self._connect_with(endpoint, last)
 

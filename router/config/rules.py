@@ -37,6 +37,9 @@ _HAIRPIN_HOST = re.compile(r"(\*\.)?[a-z\d-]+(\.[a-z\d-]+)+", re.IGNORECASE | re
 _DOMAIN_NAME = re.compile(r"(\*\.)?[a-z\d_-]+(\.[a-z\d_-]+)*", re.IGNORECASE | re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token, RFC 9110 section 5.6.2."""
+_FRAMING_FIELDS = frozenset(
+    {"content-length", "transfer-encoding", "connection", "keep-alive", "trailer", "upgrade"}
+)
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
@@ -182,6 +185,8 @@ def _rewriting(config: Config, findings: Findings) -> None:
     for index, added in enumerate(responses.add_headers_if_not_present):
         key = f"{prefix}.add_headers_if_not_present[{index}]"
         _header_name(added.name, f"{key}.name", findings)
+        if added.name.lower() in _FRAMING_FIELDS:
+            findings.error(f"{key}.name", f"{added.name} frames the message and cannot be added")
         if not _HEADER_VALUE.fullmatch(added.value):
             findings.error(f"{key}.value", "a header value must not hold line breaks or control characters")
     for index, removed in enumerate(responses.remove_headers):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Protocol
+from uuid import uuid4
 
 from router.config.schema import Config
 from router.control.active_apps import ActiveApps
@@ -41,7 +42,6 @@ def make_varz(
     registry: Registry,
     supervisor: Callable[[], Supervisor],
     router_ip: str,
-    uuid: str,
     logger: Logger,
 ) -> Varz | None:
     """Make the document of the deprecated status listener; None if the configuration does not ask for it.
@@ -54,7 +54,9 @@ def make_varz(
         return None
     processes = Processes()
     return Varz(
-        VarzIdentity(index=config.index, uuid=uuid, host=f"{router_ip}:{status.port}", started_s=time.time()),
+        VarzIdentity(
+            index=config.index, uuid=str(uuid4()), host=f"{router_ip}:{status.port}", started_s=time.time()
+        ),
         credentials=lambda: (status.user, status.pass_),
         figures=lambda: supervisor().totals.counters(),
         registry=registry,

@@ -63,28 +63,17 @@ class ControlProcess:
         self._logger = logger
         self._workers_logger = logger.child("supervisor")
         router_ip = source_address()
-        router_id = f"{config.index}-{uuid4()}"
         tally = RegistryTally(
             config.prometheus.meters.route_registration_latency_histogram_buckets,
             config.route_latency_metric_muzzle_duration,
         )
         self._registry = make_registry(config, logger, tally)
-        self._varz = make_varz(config, self._registry, lambda: self._supervisor, router_ip, router_id, logger)
+        self._varz = make_varz(config, self._registry, lambda: self._supervisor, router_ip, logger)
         self._internal = make_internal_services(config, logger, self._facts_changed)
         self._publisher = Publisher(
             Sources(self._registry, self._internal.hub) if self._internal is not None else self._registry
         )
-        self._subscriber = Subscriber(
-            config,
-            self._registry,
-            logger,
-            on_changes=self._publisher.changed,
-            router_ip=router_ip,
-            users=[
-                *(self._internal.link_users if self._internal is not None else ()),
-                *component_users(self._varz, logger),
-            ],
-        )
+        self._subscriber = self._make_subscriber(router_ip)
         self._routing_api: RoutingApiSource | None = None
         if is_configured(config.routing_api):
             self._routing_api = RoutingApiSource(
@@ -101,24 +90,43 @@ class ControlProcess:
             on_failed=self._endpoint_failed,
             on_apps=lambda counts: self._instruments.apps(counts),
         )
-        self._instruments = Instruments(
-            config,
-            logger,
-            self._registry,
-            tally,
-            self._supervisor,
-            self._subscriber,
-            self._varz,
-            router_ip,
-            counters=self._further_counters(),
-            gauges=[self._internal.gauges] if self._internal is not None else [],
-        )
+        self._instruments = self._make_instruments(tally, router_ip)
         self._health = Health(self._supervisor.set_health)
         self._admin = Admin()
         self._pruner = Pruner(self._prune_steps, self._pruned, config.prune_stale_droplets_interval)
         self._shutdown = Shutdown(time.monotonic, self._supervisor.hasten)
         self._reload_wanted = asyncio.Event()
         self._background: list[asyncio.Task[None]] = []
+
+    def _make_subscriber(self, router_ip: str) -> Subscriber:
+        return Subscriber(
+            self._config,
+            self._registry,
+            self._logger,
+            on_changes=self._publisher.changed,
+            router_ip=router_ip,
+            users=[
+                *(self._internal.link_users if self._internal is not None else ()),
+                *component_users(self._varz, self._logger),
+            ],
+        )
+
+    def _make_instruments(self, tally: RegistryTally, router_ip: str) -> Instruments:
+        counters: list[Source] = [] if self._internal is None else [self._internal.counters]
+        if self._routing_api is not None:
+            counters.append(self._routing_api.figures)
+        return Instruments(
+            self._config,
+            self._logger,
+            self._registry,
+            tally,
+            self._supervisor,
+            self._subscriber,
+            self._varz,
+            router_ip,
+            counters=counters,
+            gauges=[] if self._internal is None else [self._internal.gauges],
+        )
 
     async def run(self) -> int:
         """Start, serve until told to end, end. Returns the exit status."""
@@ -220,14 +228,6 @@ class ControlProcess:
 
     def _credentials(self) -> tuple[str, str]:
         return self._config.status.user, self._config.status.pass_
-
-    def _further_counters(self) -> list[Source]:
-        sources: list[Source] = []
-        if self._internal is not None:
-            sources.append(self._internal.counters)
-        if self._routing_api is not None:
-            sources.append(self._routing_api.figures)
-        return sources
 
     # Events.
 

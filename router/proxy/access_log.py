@@ -18,7 +18,12 @@ AppLog = Callable[["Exchange", bytes], None]
 """Takes the copy of a line that goes to the app's own log."""
 
 _NO_ENDPOINT = b'app_id:"-" app_index:"-" instance_id:"-"'
+_LINE = (
+    b'%b - [%b] "%b %b %b" %b %d %d %b %b %b %b x_forwarded_for:%b x_forwarded_proto:%b'
+    b' vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f %b%b x_cf_routererror:%b%b\n'
+)
 _KNOWN_VALUES = 4096
+_SHORTENED = (b"REFERER", b"USER-AGENT", b"X-FORWARDED-FOR", b"X-FORWARDED-PROTO")
 _APP_LOG_BYTES = 65_400
 """A longer line does not fit into a datagram to the log agent."""
 
@@ -70,62 +75,53 @@ class AccessLog:
         app_log(exchange, line if len(line) <= _APP_LOG_BYTES else self.format(exchange, now, shortened=True))
 
     def format(self, exchange: "Exchange", now: float, shortened: bool = False) -> bytes:
-        """Return the line, with its line end.
+        """Return the line, with its line end, of an exchange that ended at this monotonic second.
 
         Args:
-            now: monotonic seconds at which the exchange ended.
             shortened: cut what clients can make long (GOROUTER.md §11.3).
         """
-        head = exchange.head
-        special = head.special
-        client = exchange.client
+        head, special, client = exchange.head, exchange.head.special, exchange.client
         endpoint = exchange.endpoint if exchange.service is None else None
         referer, agent = special.get(b"referer", b""), special.get(b"user-agent", b"")
-        path = head.path
-        if self._redaction and head.method == b"GET":
-            path = redact(path, self._redaction)
-        if b'"' in path or b"\\" in path:
-            path = quote(path)[1:-1]
+        path = head.path if head.method != b"GET" or not self._redaction else redact(head.path, self._redaction)
         taken = now - exchange.started
+        own = taken if endpoint is not None else 0.0
+        forwarded_for, forwarded_proto = exchange.forwarded_for, exchange.forwarded_proto
         if exchange.proxied_at:
             own = exchange.proxied_at - exchange.started
-            forwarded_for, forwarded_proto = exchange.forwarded_for, exchange.forwarded_proto
         else:
-            own = taken if endpoint is not None else 0.0
             forwarded_for = special.get(b"x-forwarded-for", b"")
             forwarded_proto = special.get(b"x-forwarded-proto", b"")
         if shortened:
             path = shorten(path, b"REQUEST-URI", SHORT_URI_BYTES)
-            referer, agent = shorten(referer, b"REFERER"), shorten(agent, b"USER-AGENT")
-            forwarded_for = shorten(forwarded_for, b"X-FORWARDED-FOR")
-            forwarded_proto = shorten(forwarded_proto, b"X-FORWARDED-PROTO")
-        extras = self._extras
-        return (
-            b'%b - [%b] "%b %b %b" %b %d %d %b %b %b %b x_forwarded_for:%b x_forwarded_proto:%b'
-            b' vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f %b%b x_cf_routererror:%b%b\n'
-            % (
-                head.host,
-                self._time(exchange.received_ns),
-                head.method,
-                path,
-                client.protocol,
-                b"%d" % exchange.status if exchange.status else EMPTY,
-                exchange.bytes_in,
-                exchange.bytes_out,
-                self._quote(referer),
-                self._quote(agent),
-                EMPTY if self._hide_client else b'"%b"' % client.peer,
-                EMPTY if endpoint is None else b'"%b"' % endpoint.address.encode(),
-                EMPTY if self._hide_forwarded_for else self._quote(forwarded_for),
-                self._quote(forwarded_proto),
-                exchange.request_id,
-                taken,
-                own,
-                _NO_ENDPOINT if endpoint is None else endpoint.log_fields(quote),
-                b"" if extras is None else extras.fields(exchange, now),
-                self._quote(exchange.router_error),
-                b"" if extras is None else extras.tail(exchange, shortened),
+            referer, agent, forwarded_for, forwarded_proto = map(
+                shorten, (referer, agent, forwarded_for, forwarded_proto), _SHORTENED
             )
+        if b'"' in path or b"\\" in path:
+            path = quote(path)[1:-1]
+        extras = self._extras
+        return _LINE % (
+            head.host,
+            self._time(exchange.received_ns),
+            head.method,
+            path,
+            client.protocol,
+            b"%d" % exchange.status if exchange.status else EMPTY,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            self._quote(referer),
+            self._quote(agent),
+            EMPTY if self._hide_client else b'"%b"' % client.peer,
+            EMPTY if endpoint is None else b'"%b"' % endpoint.address.encode(),
+            EMPTY if self._hide_forwarded_for else self._quote(forwarded_for),
+            self._quote(forwarded_proto),
+            exchange.request_id,
+            taken,
+            own,
+            _NO_ENDPOINT if endpoint is None else endpoint.log_fields(quote),
+            b"" if extras is None else extras.fields(exchange, now),
+            self._quote(exchange.router_error),
+            b"" if extras is None else extras.tail(exchange, shortened),
         )
 
     def _time(self, now_ns: int) -> bytes:

@@ -84,7 +84,7 @@ class Attempts:
         exchange.attempts += 1
         exchange.attempt_at = now
         exchange.endpoint = endpoint
-        if exchange.app_caller is not None and not self._admits(exchange, endpoint):
+        if exchange.app_caller is not None and service is None and not self._admits(exchange, endpoint):
             exchange.answer(reply.caller_refused())
             return
         self.counters.total_requests += 1

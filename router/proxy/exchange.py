@@ -174,7 +174,7 @@ class Exchange:
             self.router_error = special[b"x-cf-routererror"]
         proxy = self.proxy
         lines = response_lines(head, self.request_id, proxy.date_line)
-        if proxy.dresses or self.wanted or b"set-cookie" in special:
+        if proxy.dresses or self.wanted or b"set-cookie" in special or self.service is not None:
             lines = proxy.dress(self, head, lines)
         if proxy.observers:
             self._observe_head()

@@ -43,7 +43,7 @@ from router.routing.balancing import Balancer
 from router.routing.mirror import Mirror
 from router.routing.pool import Pool
 from router.routing.records import PLAIN
-from router.wire.http1 import NO_BODY, RequestHead, ResponseHead, first_value
+from router.wire.http1 import NO_BODY, RequestHead, ResponseHead, first_value, line_name
 
 _SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 _SIGNATURE = b"x-cf-proxy-signature"
@@ -116,6 +116,12 @@ class Proxy(Attempts):
         self.dresses = self._rules is not None or bool(self._trace_key) or features.negotiates
         self.dresses_replies = self._rules is not None or self._error_page is not None
         self.renew_date()
+
+    def warn_of_problems(self) -> None:
+        """Log what will go wrong with every request that comes to it."""
+        page = self._error_page
+        if page is not None and page.problem is not None:
+            self._logger.warn("error-page-problem", error=str(page.problem))
 
     def new_request_id(self) -> bytes:
         return self._ids.next()
@@ -282,10 +288,10 @@ class Proxy(Attempts):
             der = client.certificate_der()
             forward_client_cert(head, domain.client_cert, domains.forwarded_value(domain, der) if der else b"")
             return
-        mode = self.options.rewrite.client_cert
-        if not exchange.from_service:
+        mode, pool = self.options.rewrite.client_cert, exchange.pool
+        if not exchange.from_service or not client.secure:
             forward_client_cert(head, mode, client.certificate_base64())
-        elif mode == FORWARD or not client.secure:
+        elif mode == FORWARD and pool is not None and pool.options.route_service_url:
             forward_client_cert(head, mode, b"")
 
     # Responses.
@@ -293,14 +299,23 @@ class Proxy(Attempts):
     def dress(self, exchange: Exchange, head: ResponseHead, lines: list[bytes]) -> list[bytes]:
         """Return the lines of a proxied response with cookies, trace fields and rewriting applied."""
         endpoint = exchange.endpoint
-        if self._sticky is not None and exchange.service is None and endpoint is not None:
+        if exchange.service is not None:
+            self._services.note_response(exchange)
+        elif self._sticky is not None and endpoint is not None:
             self._stick(self._sticky, exchange, head, lines)
         if self._trace_key and exchange.head.special.get(b"x-vcap-trace") == self._trace_key:
             address = endpoint.address.encode() if endpoint is not None else b""
             lines.append(b"X-Vcap-Router: " + self._router_ip)
             lines.append(b"X-Vcap-Backend: " + address)
             lines.append(b"X-Cf-Routeendpoint: " + address)
-        return lines if self._rules is None else self._rules.apply(lines)
+        return lines if self._rules is None else self._rewritten(self._rules, lines)
+
+    def _rewritten(self, rules: ResponseRules, lines: list[bytes]) -> list[bytes]:
+        lines = rules.apply(lines)
+        if all(line_name(line) != b"date" for line in lines):
+            # A server with a clock sends it (RFC 9110 §6.6.1), whatever becomes of the one an app sent.
+            lines.append(self.date_line)
+        return lines
 
     def _stick(self, sticky: Sticky, exchange: Exchange, head: ResponseHead, lines: list[bytes]) -> None:
         pool, endpoint = exchange.pool, exchange.endpoint
