@@ -43,6 +43,12 @@ class Counters:
         "bad_requests",
         "client_aborts",
         "empty_content_length_header",
+        "http2_connection_errors",
+        "http2_floods",
+        "http2_refused_streams",
+        "http2_stalled_streams",
+        "http2_stream_errors",
+        "http2_streams",
         "internal_denials",
         "internal_denied",
         "internal_revocations",
@@ -74,6 +80,18 @@ class Counters:
         self.client_aborts = 0
         self.empty_content_length_header = 0
         """Requests with a Content-Length field that is empty; they are refused."""
+        self.http2_streams = 0
+        """Requests over HTTP/2 that were not refused at once."""
+        self.http2_refused_streams = 0
+        """Requests beyond the limit of streams of one connection."""
+        self.http2_stream_errors = 0
+        """Streams reset because the client broke the protocol on them."""
+        self.http2_connection_errors = 0
+        """Connections ended because the client broke the protocol, or did not finish a head in time."""
+        self.http2_floods = 0
+        """Connections ended because the client asked for more than is allowed."""
+        self.http2_stalled_streams = 0
+        """Responses given up because the client took nothing of them for too long."""
         self.internal_denials = 0
         """Requests of containers that were refused, for whatever reason."""
         self.internal_denied = dict.fromkeys(DENIAL_REASONS, 0)

@@ -1,0 +1,121 @@
+"""One stream of an HTTP/2 connection, as far as the protocol goes, and the allowances its peer has.
+
+Frontend and backend make their own kinds of streams of it; the engine (`wire.http2`) keeps the state.
+"""
+
+from collections import deque
+
+from router.wire.http2_hpack import Field
+
+
+class Stream:
+    """State of a stream, and what the engine tells it. Subclasses override what they want to hear.
+
+    Attributes:
+        id: 0 until the engine knows the stream.
+        local_ended: we have sent END_STREAM.
+        remote_ended: the peer has.
+        closed: nothing may be sent or comes any more.
+        head_complete: the next header block of the peer is trailers; set by whoever reads heads.
+        expected: bytes of body that must still come, -1 for any number.
+        unreturned: bytes that came and whose window was not given back.
+        withheld: window is not given back for now.
+        pending: pieces of body to be sent, ``pending_bytes`` in all.
+        end_pending: the body ends with them, and with ``trailers`` if there are any.
+        is_full: the stream was told to send no more.
+        progressed: something of what waits was sent since whoever watches over this looked.
+        reset_at_end: as soon as all is sent, the peer is told to send no more.
+    """
+
+    id = 0
+    send_window = 0
+    receive_window = 0
+    unreturned = 0
+    withheld = False
+    local_ended = False
+    remote_ended = False
+    closed = False
+    head_complete = False
+    expected = -1
+    pending_bytes = 0
+    end_pending = False
+    is_full = False
+    progressed = False
+    reset_at_end = False
+
+    def __init__(self) -> None:
+        self.pending: deque[bytes] = deque()
+        self.trailers: list[bytes] = []
+
+    # What the engine calls.
+
+    def head_received(self, fields: list[Field], ended: bool) -> None:
+        """A header block that is not trailers. May raise `StreamFault`."""
+        raise NotImplementedError
+
+    def body_received(self, piece: bytes, ended: bool) -> None:
+        """Body bytes; an empty piece comes only with the end."""
+        raise NotImplementedError
+
+    def trailers_received(self, fields: list[Field]) -> None:
+        """Trailers, and with them the end. May raise `StreamFault`."""
+        raise NotImplementedError
+
+    def aborted(self, code: int) -> None:
+        """The stream has ended before its time: reset by either side, or with the connection."""
+        raise NotImplementedError
+
+    def full(self) -> None:
+        """Send no more until `writable`; what is sent all the same waits in memory."""
+        raise NotImplementedError
+
+    def writable(self) -> None:
+        raise NotImplementedError
+
+    # What waits to be sent.
+
+    def take(self, most: int) -> bytes:
+        """Return the first bytes that wait, at most so many."""
+        piece = self.pending.popleft()
+        if len(piece) > most:
+            self.pending.appendleft(piece[most:])
+            piece = piece[:most]
+        self.pending_bytes -= len(piece)
+        return piece
+
+    def drop(self) -> None:
+        """Forget what waits."""
+        self.pending.clear()
+        self.pending_bytes = 0
+
+
+class Allowance:
+    """How often something may happen: so many times at once and a second, and more if it is earned.
+
+    Args:
+        rate: times a second.
+        most: times at once, however much was earned; at the beginning it is ``rate``.
+    """
+
+    __slots__ = ("_left", "_most", "_rate", "_since")
+
+    def __init__(self, rate: int, most: int) -> None:
+        self._left = float(rate)
+        self._rate = rate
+        self._most = most
+        self._since = 0.0
+
+    def take(self, now: float) -> bool:
+        """Use one; False if there is none. ``now`` is monotonic seconds."""
+        self._left -= 1
+        if self._left < 0:
+            # Time fills it up only now, so that all the ordinary cases cost a subtraction.
+            earned = min((now - self._since) * self._rate, self._rate) if self._since else self._rate
+            self._since = now
+            self._left += earned
+        return self._left >= 0
+
+    def give(self, count: int) -> None:
+        """Something useful was done."""
+        if self._left < self._most:
+            self._left += count
