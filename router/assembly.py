@@ -15,6 +15,7 @@ from router.backend.connections import BackendOptions, Connections
 from router.backend.service import egress_filter
 from router.config.schema import Config
 from router.frontend.http1 import FrontendOptions
+from router.frontend.http2 import Http2Options
 from router.log import Logger
 from router.metrics import Agent
 from router.proxy.access_log import AccessLog
@@ -37,11 +38,12 @@ from router.proxy.syslog import SyslogWriter
 from router.proxy.tracing import Tracing
 from router.routing.balancing import Balancer
 from router.routing.hashing import DEFAULT_TABLE_SIZE, TABLE_SIZES
-from router.tls import backend_contexts, service_context
+from router.tls import backend_contexts, service_contexts
 from router.tls_client_rules import subject_text
 from router.tls_front import FrontTls
 from router.tls_stream import TlsStream
 from router.wire.dropsonde import Encoder
+from router.wire.http2 import Limits
 
 _DEFAULT_RESPONSE_HEAD_BYTES = 10 * 1024 * 1024
 """``max_response_header_bytes: 0``, as in Go's HTTP client."""
@@ -59,6 +61,19 @@ def frontend_options(config: Config, front: FrontTls | None) -> FrontendOptions:
         header_s=config.read_header_timeout,
         max_head_bytes=config.max_request_header_bytes,
         identify=identify if config.domains and front is not None else None,
+    )
+
+
+def http2_options(config: Config) -> Http2Options:
+    return Http2Options(
+        limits=Limits(
+            streams=config.http2_max_concurrent_streams,
+            list_bytes=config.max_request_header_bytes,
+            control_frames=config.http2_max_control_frames,
+            resets=config.http2_max_resets,
+        ),
+        stall_s=config.http2_stall_timeout,
+        endpoint_timeout_s=config.http_2_endpoint_timeout,
     )
 
 
@@ -115,7 +130,7 @@ def route_services(config: Config, logger: Logger) -> RouteServices:
     )
     connections = replace(
         backend_options(config),
-        contexts=(service_context(config),) if secret else (),
+        contexts=tuple(service_contexts(config)) if secret else (),
         allowed=egress_filter(settings.egress_blocklist),
         # A service takes the requests of all its routes, so it needs what many endpoints do.
         max_idle=max(config.max_idle_conns_per_host or 2, config.max_idle_conns or sys.maxsize),

@@ -172,7 +172,17 @@ def service_context(config: Config) -> ssl.SSLContext:
 
     Raises `TlsError`.
     """
-    context = _client_context(config, config.ca_certs)
+    return service_contexts(config)[0]
+
+
+def service_contexts(config: Config) -> list[ssl.SSLContext]:
+    """Build the contexts to try, as `backend_contexts` does. Raises `TlsError`."""
+    choices = [] if config.skip_ssl_validation else _without_namesakes(config.ca_certs)
+    return [_service_context(config, authorities) for authorities in (config.ca_certs, *choices)]
+
+
+def _service_context(config: Config, authorities: list[str]) -> ssl.SSLContext:
+    context = _client_context(config, authorities)
     legacy = _set_versions(context, config)
     _set_ciphers(context, config, legacy)
     if config.skip_ssl_validation:
@@ -243,7 +253,7 @@ def server_base(config: Config) -> ssl.SSLContext:
     legacy = _set_versions(context, config)
     # For clients that offer other protocols too. Those that offer no other get no answer, and HTTP/1.1: Python has
     # no way to make OpenSSL refuse them.
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"] if config.enable_http2 else ["http/1.1"])
     _set_ciphers(context, config, legacy)
     return context
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from router.certs import issue, make_ca
 from router.config.schema import Config
 from router.config.sections import Backends, RouteServices
-from router.tls import TlsError, backend_context, backend_contexts, service_context
+from router.tls import TlsError, backend_context, backend_contexts, service_context, service_contexts
 from router.tls_stream import is_issuer_ambiguous
 from tests.support.certificates import server_context
 from tests.support.odd_certificates import Odd, dns, make
@@ -126,6 +126,12 @@ def test_there_is_one_context_unless_subjects_are_shared() -> None:
     assert len(backend_contexts(Config())) == 1
     assert len(backend_contexts(Config(ca_certs=[ROOT.pem, MIDDLE.pem, ROOT.pem]))) == 1
     assert len(backend_contexts(Config(ca_certs=[each.pem for each in NAMESAKES]))) == 4
+
+
+def test_route_services_get_as_many_contexts_unless_nobody_is_verified() -> None:
+    authorities = [each.pem for each in NAMESAKES]
+    assert len(service_contexts(Config(ca_certs=authorities))) == 4
+    assert len(service_contexts(Config(ca_certs=authorities, skip_ssl_validation=True))) == 1
 
 
 def test_other_failures_are_not_taken_for_ambiguity(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ class Connections:
         self._options = options
         self._open: set[BackendConnection] = set()
         self._dialling: set[asyncio.Task[None]] = set()
+        self._believed: dict[Endpoint, ssl.SSLContext] = {}
+        """What verified an endpoint last, where that is not the first of the contexts."""
         self._closing = False
 
     def __len__(self) -> int:
@@ -127,6 +129,7 @@ class Connections:
 
     def endpoint_gone(self, endpoint: Endpoint) -> None:
         """No pool names the endpoint any more: its idle connections are of no use."""
+        self._believed.pop(endpoint, None)
         idle, endpoint.idle = endpoint.idle, None
         for connection in idle or ():
             connection.close()
@@ -174,14 +177,30 @@ class Connections:
     async def _connect(self, endpoint: Endpoint) -> BackendConnection:
         if not endpoint.record.tls:
             return await self._connect_with(endpoint, None)
-        *others, last = self._options.contexts
+        *others, last = self._contexts_for(endpoint)
         for context in others:
             try:
-                return await self._connect_with(endpoint, context)
+                return await self._connect_by(endpoint, context)
             except BackendFailure as failure:
                 if not is_issuer_ambiguous(failure.__cause__):
                     raise
-        return await self._connect_with(endpoint, last)
+        return await self._connect_by(endpoint, last)
+
+    def _contexts_for(self, endpoint: Endpoint) -> tuple[ssl.SSLContext, ...]:
+        """Return the contexts to try, the one that believed the endpoint last in front."""
+        contexts = self._options.contexts
+        believed = self._believed.get(endpoint)
+        if believed is None:
+            return contexts
+        return (believed, *(context for context in contexts if context is not believed))
+
+    async def _connect_by(self, endpoint: Endpoint, context: ssl.SSLContext) -> BackendConnection:
+        connection = await self._connect_with(endpoint, context)
+        if context is self._options.contexts[0]:
+            self._believed.pop(endpoint, None)
+        elif not endpoint.gone:
+            self._believed[endpoint] = context
+        return connection
 
     async def _connect_with(self, endpoint: Endpoint, context: ssl.SSLContext | None) -> BackendConnection:
         record = endpoint.record

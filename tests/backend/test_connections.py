@@ -13,10 +13,11 @@ from router.certs import Authority, issue, make_ca
 from router.config.schema import Config
 from router.config.sections import Backends
 from router.routing.pool import Endpoint
-from router.tls import backend_context
+from router.tls import backend_contexts
 from tests.backend.receiver import Dialler, Receiver, endpoint
 from tests.support.certificates import server_context
 from tests.support.eventually import eventually
+from tests.support.odd_certificates import dns, make
 from tests.support.ports import free_port
 from tests.support.recorder import RecordingBackend, plain
 
@@ -209,12 +210,12 @@ def test_exchange_that_times_out_while_connecting_may_be_repeated() -> None:
 # TLS.
 
 
-def trusting(authority: Authority, **backends: str) -> ssl.SSLContext:
-    return backend_context(Config(ca_certs=[authority.pair.certificate], backends=Backends(**backends)))
+def trusting(authority: Authority, **backends: str) -> tuple[ssl.SSLContext, ...]:
+    return tuple(backend_contexts(Config(ca_certs=[authority.pair.certificate], backends=Backends(**backends))))
 
 
 async def test_endpoint_with_tls_is_verified_by_its_announced_name(authority: Authority, tmp_path: Path) -> None:
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     pair = issue(authority, ["instance-1"])
     with RecordingBackend(plain, tls=server_context(pair, tmp_path)) as backend:
         target = endpoint(backend.port, tls=True, san="instance-1")
@@ -231,7 +232,7 @@ async def test_endpoint_with_tls_is_verified_by_its_announced_name(authority: Au
 async def test_endpoint_without_an_announced_name_is_verified_by_its_address(
     authority: Authority, tmp_path: Path
 ) -> None:
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     with RecordingBackend(plain, tls=server_context(issue(authority, ["127.0.0.1"]), tmp_path)) as backend:
         await served(dialler, endpoint(backend.port, tls=True))
         dialler.connections.abort_all()
@@ -240,7 +241,7 @@ async def test_endpoint_without_an_announced_name_is_verified_by_its_address(
 
 @pytest.mark.parametrize("san", ["other", ".bad", "a..b", "x" * 300, "nul\0l"])
 async def test_wrong_or_impossible_name_is_a_mismatch(authority: Authority, tmp_path: Path, san: str) -> None:
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     with RecordingBackend(plain, tls=server_context(issue(authority, ["right"]), tmp_path)) as backend:
         failure = await failure_of(dialler, endpoint(backend.port, tls=True, san=san))
 
@@ -251,7 +252,7 @@ async def test_wrong_or_impossible_name_is_a_mismatch(authority: Authority, tmp_
 async def test_common_name_alone_does_not_count(tmp_path: Path) -> None:
     """RFC 9110 §4.3.4: a certificate is matched by its alternative names."""
     authority = make_ca("instance-1")
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     with RecordingBackend(plain, tls=server_context(authority.pair, tmp_path)) as backend:
         failure = await failure_of(dialler, endpoint(backend.port, tls=True, san="instance-1"))
 
@@ -261,7 +262,7 @@ async def test_common_name_alone_does_not_count(tmp_path: Path) -> None:
 async def test_unknown_authority_and_expired_certificate_are_untrusted(
     authority: Authority, tmp_path: Path
 ) -> None:
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     for pair in (
         issue(make_ca("other CA"), ["name"]),
         issue(authority, ["name"], lifetime=datetime.timedelta(days=-1)),
@@ -276,7 +277,7 @@ async def test_backend_that_speaks_plain_http_is_told_apart(authority: Authority
         conversation.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # type: ignore[attr-defined]
         conversation.wait_for_end()  # type: ignore[attr-defined]
 
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     with RecordingBackend(script) as backend:
         failure = await failure_of(dialler, endpoint(backend.port, tls=True))
 
@@ -293,7 +294,7 @@ async def test_backend_that_hangs_up_during_the_handshake(
         conversation.read(1)  # type: ignore[attr-defined]
         getattr(conversation, how)()
 
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     with RecordingBackend(script) as backend:
         failure = await failure_of(dialler, endpoint(backend.port, tls=True))
 
@@ -301,7 +302,7 @@ async def test_backend_that_hangs_up_during_the_handshake(
 
 
 async def test_handshake_that_takes_too_long_is_given_up(authority: Authority) -> None:
-    dialler = Dialler(context=trusting(authority), handshake_timeout_s=0.05)
+    dialler = Dialler(contexts=trusting(authority), handshake_timeout_s=0.05)
     with RecordingBackend(lambda conversation: conversation.wait_for_end()) as backend:
         failure = await failure_of(dialler, endpoint(backend.port, tls=True))
 
@@ -309,7 +310,7 @@ async def test_handshake_that_takes_too_long_is_given_up(authority: Authority) -
 
 
 async def test_dial_cancelled_during_the_handshake_leaves_no_connection(authority: Authority) -> None:
-    dialler = Dialler(context=trusting(authority))
+    dialler = Dialler(contexts=trusting(authority))
     outcomes: list[object] = []
     with RecordingBackend(lambda conversation: conversation.wait_for_end()) as backend:
         task = dialler.connections.dial(endpoint(backend.port, tls=True), outcomes.append, outcomes.append)
@@ -337,8 +338,9 @@ async def test_client_certificate_is_shown_and_its_refusal_told(
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=authority.pair.certificate)
     identity = issue(authority, ["router"], client=True)
-    known = Dialler(context=trusting(authority, cert_chain=identity.certificate, private_key=identity.private_key))
-    unknown = Dialler(context=trusting(authority))
+    own = {"cert_chain": identity.certificate, "private_key": identity.private_key}
+    known = Dialler(contexts=trusting(authority, **own))
+    unknown = Dialler(contexts=trusting(authority))
     with RecordingBackend(plain, tls=context) as backend:
         target = endpoint(backend.port, tls=True, san="name")
         await served(known, target)
@@ -356,3 +358,69 @@ async def test_client_certificate_is_shown_and_its_refusal_told(
 
     assert failure is not None
     assert failure.kind is kind
+
+
+# CAs that share a name.
+
+
+class Namesakes:
+    """Three CAs of one name, and a backend for each that counts the handshakes it is asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.authorities = [make("CN=CA", authority=True) for _ in range(3)]
+        self.handshakes = 0
+        self._directory = directory
+
+    def dialler(self) -> Dialler:
+        config = Config(ca_certs=[each.pem for each in self.authorities])
+        return Dialler(contexts=tuple(backend_contexts(config)), keep_alive=False)
+
+    def backend(self, number: int, port: int = 0) -> RecordingBackend:
+        pair = make("CN=instance", self.authorities[number], names=dns("name")).pair()
+        context = server_context(pair, self._directory)
+        context.sni_callback = self._count
+        return RecordingBackend(plain, tls=context, port=port)
+
+    def _count(self, *_: object) -> None:
+        self.handshakes += 1
+
+
+@pytest.fixture
+def namesakes(tmp_path: Path) -> Namesakes:
+    return Namesakes(tmp_path)
+
+
+async def test_what_believed_an_endpoint_last_is_tried_first(namesakes: Namesakes) -> None:
+    dialler = namesakes.dialler()
+    for number in range(3):
+        with namesakes.backend(number) as backend:
+            target = endpoint(backend.port, tls=True, san="name")
+            await served(dialler, target)
+            before = namesakes.handshakes
+            for _ in range(3):
+                await served(dialler, target)
+            assert namesakes.handshakes == before + 3
+
+
+async def test_endpoint_that_comes_back_with_another_namesakes_certificate_is_believed(
+    namesakes: Namesakes,
+) -> None:
+    dialler = namesakes.dialler()
+    target = endpoint(free_port(), tls=True, san="name")
+    for number in (0, 1, 2, 1, 0):
+        with namesakes.backend(number, target.record.port):
+            await served(dialler, target)
+            await dialler.until_closed()
+
+
+async def test_endpoint_that_is_gone_is_forgotten(namesakes: Namesakes) -> None:
+    dialler = namesakes.dialler()
+    with namesakes.backend(1) as backend:
+        target = endpoint(backend.port, tls=True, san="name")
+        await served(dialler, target)
+        first = namesakes.handshakes
+        assert first > 1
+        target.gone = True
+        dialler.connections.endpoint_gone(target)
+        await served(dialler, target)
+        assert namesakes.handshakes == 2 * first
