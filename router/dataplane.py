@@ -16,7 +16,10 @@ from typing import Any
 from router import assembly
 from router.backend.connections import Connections
 from router.config.schema import Config
+from router.frontend.connection import Served
 from router.frontend.http1 import ClientConnection
+from router.frontend.http2 import Http2Connection
+from router.frontend.preface import PrefaceConnection
 from router.frontend.proxy_protocol import HeaderConnection, Peer
 from router.log import Logger
 from router.metrics import Counters
@@ -67,11 +70,12 @@ class DataPlane:
         self._accepting: set[asyncio.Task[None]] = set()
         self._headers: set[HeaderConnection] = set()
         self._handshakes: dict[TlsStream, float] = {}
-        self._clients: set[ClientConnection] = set()
+        self._clients: set[Served] = set()
         self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
         self._front = FrontTls(config) if config.enable_ssl else None
         self._internal_context = _internal_context(config)
         self._frontend = assembly.frontend_options(config, self._front)
+        self._http2 = assembly.http2_options(config)
         self.counters = Counters()
         self.connections = Connections(assembly.backend_options(config), monotonic)
         self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
@@ -124,20 +128,27 @@ class DataPlane:
             assert self._internal is not None
             proxy, make_tls = self._internal, self._internal_tls
 
-        def serve(secure: bool, peer: Peer | None) -> ClientConnection:
-            client = ClientConnection(proxy, self._frontend, self._clients, secure, port, peer)
+        def serve(secure: bool, peer: Peer | None, http2: bool = False) -> ClientConnection | Http2Connection:
+            client: ClientConnection | Http2Connection
+            if http2:
+                client = Http2Connection(proxy, self._frontend, self._http2, self._clients, secure, port, peer)
+            else:
+                client = ClientConnection(proxy, self._frontend, self._clients, secure, port, peer)
             if self._leaving:
                 # Accepted before the drain, or in its first moment; it has not heard of it.
                 client.drain()
             return client
 
-        def accept_plain(peer: Peer | None = None) -> ClientConnection:
+        def accept_plain(peer: Peer | None = None) -> ClientConnection | Http2Connection | PrefaceConnection:
+            if self._config.enable_http2_cleartext and not kind.startswith("internal-"):
+                wait_s = self._frontend.header_s
+                return PrefaceConnection(lambda http2: serve(False, peer, http2), self._clients, wait_s)
             return serve(False, peer)
 
         def accept_tls(peer: Peer | None = None) -> TlsStream:
             def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
                 self._handshakes.pop(stream, None)
-                return serve(True, peer)
+                return serve(True, peer, stream.ssl_object.selected_alpn_protocol() == "h2")
 
             stream = make_tls(handshake_done)
             self._handshakes[stream] = monotonic() + _HANDSHAKE_S

@@ -68,6 +68,16 @@ class Config(Struct, frozen=True, kw_only=True):
     """Networks (CIDR) whose peers may send them; empty for everybody. Not a Gorouter key."""
     enable_http2: bool = True
     """Offer HTTP/2 to clients, and speak it to endpoints registered with it."""
+    enable_http2_cleartext: bool = False
+    """Speak HTTP/2 on the plain port with clients that begin with it, without asking. Not a Gorouter key."""
+    http2_max_concurrent_streams: Count = 250
+    """Most requests at once on one HTTP/2 connection of a client; 0 means 250. Not a Gorouter key."""
+    http2_max_control_frames: Count = 1000
+    """Frames a second that an HTTP/2 client may send without moving anything; 0 means 1000. Not a Gorouter key."""
+    http2_max_resets: Count = 100
+    """Requests a second that an HTTP/2 client may cancel beyond those answered; 0: 100. Not a Gorouter key."""
+    http2_stall_timeout: Duration = 60.0
+    """An HTTP/2 response of which the client takes nothing for so long ends; 0 for never. Not a Gorouter key."""
     enable_http1_concurrent_read_write: bool = False
     """Read an HTTP/1 request body while the response is being written; here that is always so."""
 
@@ -296,6 +306,9 @@ class Config(Struct, frozen=True, kw_only=True):
             "websocket_dial_timeout": self.websocket_dial_timeout or self.endpoint_dial_timeout,
             "http_1_endpoint_timeout": self.http_1_endpoint_timeout or self.endpoint_timeout,
             "http_2_endpoint_timeout": self.http_2_endpoint_timeout or self.endpoint_timeout,
+            "http2_max_concurrent_streams": self.http2_max_concurrent_streams or 250,
+            "http2_max_control_frames": self.http2_max_control_frames or 1000,
+            "http2_max_resets": self.http2_max_resets or 100,
             "read_header_timeout": self.read_header_timeout or DEFAULT_READ_HEADER_TIMEOUT,
             "drain_timeout": self.drain_timeout or self.endpoint_timeout or DEFAULT_DRAIN_TIMEOUT,
             "max_request_header_bytes": min(header_bytes, MAX_REQUEST_HEADER_BYTES),

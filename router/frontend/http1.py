@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from router.frontend.connection import Served
 from router.frontend.writing import interim_head, response_head, switch_head, version_not_supported
 from router.proxy import reply
 from router.proxy.client import UNKNOWN_LENGTH
@@ -74,7 +75,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self,
         proxy: Proxy,
         options: FrontendOptions,
-        connections: "set[ClientConnection]",
+        connections: set[Served],
         secure: bool,
         listener_port: int = 0,
         announced: tuple[str, int] | None = None,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from router.frontend.connection import Served
 from router.frontend.http1 import FrontendOptions
 from router.frontend.http2_stream import Http2Stream
 from router.proxy.forward import Proxy
@@ -38,10 +39,12 @@ class Http2Options:
 
     Attributes:
         stall_s: a response of which the client takes nothing for so many seconds is given up; 0 for never.
+        endpoint_timeout_s: for a whole exchange with an endpoint; 0 for none.
     """
 
     limits: Limits
     stall_s: float
+    endpoint_timeout_s: float
 
 
 class Http2Connection(asyncio.BufferedProtocol):
@@ -57,7 +60,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         proxy: Proxy,
         options: FrontendOptions,
         http2: Http2Options,
-        connections: "set[Any]",
+        connections: set[Served],
         secure: bool,
         listener_port: int = 0,
         announced: tuple[str, int] | None = None,
@@ -71,7 +74,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         self.deadline = 0.0
         """Monotonic seconds after which `expire` is called; 0 is never."""
         self.engine = Engine(True, http2.limits, self._new_stream)
-        self._http2 = http2
+        self.http2 = http2
         self._announced = announced
         self._connections = connections
         self._transport: Any = None
@@ -312,7 +315,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         self._close()
 
     def _look_for_stalls(self, now: float) -> None:
-        stall_s = self._http2.stall_s
+        stall_s = self.http2.stall_s
         if not stall_s:
             return
         for stream in list(self.engine.blocked.values()):

@@ -80,6 +80,7 @@ class Http2Stream(Stream):
     def _begin(self, head: RequestHead) -> None:
         proxy = self._connection.proxy
         exchange = self.exchange = Exchange(proxy, self, head)
+        exchange.timeout_s = self._connection.http2.endpoint_timeout_s
         try:
             proxy.begin(exchange)
         except Exception as error:

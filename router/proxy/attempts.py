@@ -90,7 +90,9 @@ class Attempts:
         self.counters.total_requests += 1
         endpoint.in_flight += 1
         exchange.counted = True
-        timeout_s = self.options.endpoint_timeout_s
+        timeout_s = exchange.timeout_s
+        if timeout_s < 0:
+            timeout_s = self.options.endpoint_timeout_s
         if timeout_s:
             # Gorouter: a WebSocket request may wait for its 101 for ever. Here only the tunnel has no end.
             exchange.deadline = now + timeout_s

@@ -80,6 +80,8 @@ class Exchange:
     body_sent: bool = False
     deadline: float = 0.0
     """Monotonic seconds when ``endpoint_timeout`` is over; 0 is never."""
+    timeout_s: float = -1.0
+    """How long an attempt may take; 0 is no limit, below 0 what the proxy's options say."""
     proxied_at: float = 0.0
     attempt_at: float = 0.0
     """Monotonic seconds when the last attempt began."""
