@@ -61,6 +61,7 @@ def frontend_options(config: Config, front: FrontTls | None) -> FrontendOptions:
         header_s=config.read_header_timeout,
         max_head_bytes=config.max_request_header_bytes,
         identify=identify if config.domains and front is not None else None,
+        full_duplex=config.enable_http1_concurrent_read_write,
     )
 
 
@@ -107,6 +108,7 @@ def proxy_options(config: Config) -> ProxyOptions:
         empty_pool_503=config.empty_pool_response_code_503,
         max_header_bytes=config.max_request_header_bytes,
         max_headers=config.max_request_headers,
+        tunnel_idle_s=config.websocket_idle_timeout,
     )
 
 

@@ -262,7 +262,7 @@ class DataPlane:
         """Whether nothing that is waited for is left.
 
         Args:
-            with_tunnels: WebSockets are waited for too, as at a reload; a drain before the end does not.
+            with_tunnels: WebSockets are waited for, too.
         """
         if self._headers or self._handshakes or self._accepting:
             return False

@@ -58,6 +58,7 @@ class Counters:
         "retries",
         "total_requests",
         "websocket_failures",
+        "websocket_idle_timeouts",
         "websocket_upgrades",
     )
 
@@ -101,6 +102,7 @@ class Counters:
         self.retries = 0
         self.websocket_upgrades = 0
         self.websocket_failures = 0
+        self.websocket_idle_timeouts = 0
         self.access_log_dropped = 0
 
     def add(self, name: str) -> None:

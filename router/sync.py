@@ -83,7 +83,7 @@ class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
 
     timeout_s: float
     tunnels: bool = False
-    """WebSockets are waited for too: a reload ends nothing that can go on (GOROUTER.md §1.6 is about the end)."""
+    """WebSockets are waited for, too."""
 
 
 class ReopenLogs(msgspec.Struct, frozen=True, array_like=True, tag="reopen_logs"):

@@ -135,6 +135,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """The same for HTTP/2 clients; 0 means ``endpoint_timeout``."""
     endpoint_dial_timeout: Duration = 5.0
     """For the TCP connect to an endpoint."""
+    websocket_idle_timeout: Duration = 0.0
+    """A WebSocket on which neither side says anything for so long is cut; 0 for never. Not a Gorouter key."""
     websocket_dial_timeout: Duration = 0.0
     """Has no effect; 0 means ``endpoint_dial_timeout``."""
     endpoint_keep_alive_probe_interval: Duration = 1.0
@@ -254,6 +256,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Has no effect."""
     healthcheck_timeout: Duration = 5.0
     """Has no effect."""
+    drain_websockets: bool = True
+    """Let WebSockets finish within ``drain_timeout``, too; otherwise a drain cuts them. Not a Gorouter key."""
     drain_wait: Duration = 0.0
     """At a drain: time with health 503 during which traffic is still accepted."""
     drain_timeout: Duration = 0.0

@@ -203,8 +203,6 @@ class ControlProcess:
         self._logger.info("gorouter.starting", version=__version__, pid=os.getpid(), config=str(self._config_file))
         for warning in self._loaded.warnings:
             self._logger.warn("config-warning", warning=str(warning))
-        if self._loaded.not_in_effect:
-            self._logger.warn("config-keys-accepted-not-yet-in-effect", keys=self._loaded.not_in_effect)
 
     async def _open_status_listeners(self) -> None:
         status = self._config.status
@@ -299,17 +297,18 @@ class ControlProcess:
         config = self._config
         if self._supervisor.is_serving:
             await self._shutdown.wait(config.drain_wait)
-        in_time = await self._take_down(self._shutdown.limit_s(config.drain_timeout))
+        limit_s = self._shutdown.limit_s(config.drain_timeout)
+        in_time = await self._take_down(limit_s, tunnels=config.drain_websockets and self._shutdown.gentle)
         if not in_time and self._shutdown.gentle:
             self._logger.error("router.drain.timed-out", drain_timeout_seconds=config.drain_timeout)
             self._logger.error("gorouter-draining-error", error="requests in flight were cut")
 
-    async def _take_down(self, drain_timeout_s: float) -> bool:
-        """Take every part down; return whether the workers could finish in time."""
+    async def _take_down(self, drain_timeout_s: float, *, tunnels: bool = False) -> bool:
+        """Take every part down; return whether the workers could finish in time, tunnels included or not."""
         for task in self._background:
             task.cancel()
         self._listeners.close()
-        in_time = await self._supervisor.drain(drain_timeout_s)
+        in_time = await self._supervisor.drain(drain_timeout_s, tunnels=tunnels)
         # Neither a dead NATS server nor a client that reads slowly may hold up the exit.
         parts: list[Closable] = [self._subscriber, self._admin, self._instruments]
         if self._internal is not None:

@@ -116,8 +116,11 @@ class Supervisor:
         for worker in self._workers:
             worker.stream.send(frame)
 
-    async def drain(self, timeout_s: float) -> bool:
+    async def drain(self, timeout_s: float, *, tunnels: bool = False) -> bool:
         """End all workers for good: they stop accepting and finish what is in flight, within the time-out.
+
+        Args:
+            tunnels: WebSockets are in flight, too.
 
         Returns whether they did; those that did not, and do not end themselves either, are killed. In any case
         no worker is left.
@@ -131,7 +134,7 @@ class Supervisor:
             if worker.state is State.STARTING:
                 worker.kill()
             else:
-                worker.drain(timeout_s)
+                worker.drain(timeout_s, tunnels=tunnels)
         in_time = await self._are_gone_by_deadline()
         self._deadline += OVERTIME_S
         if not await self._are_gone_by_deadline():

@@ -58,6 +58,7 @@ class FrontendOptions:
     """Limits of client connections; times in seconds, 0 is no limit.
 
     Attributes:
+        full_duplex: a request body is read to its end and passed on, even if it has been answered before.
         identify: returns, of a TLS connection, the domain with mutual TLS it was authenticated for and the server
             name the client asked for; None if there are no such domains.
     """
@@ -66,6 +67,7 @@ class FrontendOptions:
     header_s: float
     max_head_bytes: int
     identify: Callable[[Any], tuple[str, str]] | None = None
+    full_duplex: bool = False
 
 
 class ClientConnection(asyncio.BufferedProtocol):
@@ -203,7 +205,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         return self._phase == _TUNNEL
 
     def abort(self) -> None:
-        self._transport.abort()
+        """Cut the connection, unless it is closing and only has to send what was written."""
+        if self._phase != _CLOSED or self._transport.get_write_buffer_size():
+            self._transport.abort()
 
     # Reading.
 
@@ -276,6 +280,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         else:
             self._expect_body(head)
         exchange = self.exchange = Exchange(self._proxy, self, head)
+        if self._options.full_duplex:
+            exchange.full_duplex = True
         try:
             self._proxy.begin(exchange)
         except Exception as error:
@@ -383,7 +389,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         assert head is not None
         minor = head.minor
         if self._phase == _BODY and self._keep_alive:
-            self._keep_alive = self._can_drain_body()
+            self._keep_alive = self._will_pass_body_on() or self._can_drain_body()
         if length == UNKNOWN_LENGTH and not complete:
             if minor:
                 self._chunked_out = True
@@ -472,6 +478,12 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.resume_reading()
         if self._buffer and not self._serving:
             self._serve()
+
+    def _will_pass_body_on(self) -> bool:
+        exchange, head = self.exchange, self._head
+        if exchange is None or head is None or b"expect" in head.special:
+            return False
+        return exchange.full_duplex and exchange.connection is not None
 
     def _can_drain_body(self) -> bool:
         """Whether the rest of a body that is not wanted any more is short enough to be read away."""

@@ -35,6 +35,7 @@ class ProxyOptions:
     empty_pool_503: bool
     max_header_bytes: int
     max_headers: int
+    tunnel_idle_s: float = 0.0
 
 
 class Attempts:

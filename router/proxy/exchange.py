@@ -75,6 +75,8 @@ class Exchange:
     attempts: int = 0
     tried: list[Endpoint] | None = None
     redialled: bool = False
+    full_duplex: bool = False
+    """An answer that comes before the request's end does not end the request."""
     counted: bool = False
     """This exchange is in its endpoint's in-flight count."""
     body_sent: bool = False
@@ -104,6 +106,8 @@ class Exchange:
     response_ended: bool = False
     request_complete: bool = False
     tunnelling: bool = False
+    tunnel_idle_s: float = 0.0
+    """A tunnel ends when nobody says anything for so long; 0 is never."""
     tunnel_eofs: int = 0
     """Sides that have ended their stream; with both the tunnel is over."""
     finished: bool = False
@@ -135,6 +139,15 @@ class Exchange:
         if connection is not None and self.head.framing == CHUNKED:
             self.body_sent = True
             connection.send(encode_last_chunk(trailers))
+        if self.response_ended:
+            self._answered_and_complete()
+
+    def _answered_and_complete(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            # What is written may not be read yet.
+            connection.close()
+        self.finish()
 
     def client_gone(self) -> None:
         """The client closed its connection: whatever is being done for it stops."""
@@ -142,7 +155,7 @@ class Exchange:
             return
         self.proxy.counters.client_aborts += 1
         self._drop_backend()
-        if self.tunnelling:
+        if self.tunnelling or self.response_ended:
             pass
         elif self.response_started:
             self.router_error = self.router_error or b"client-conn-closed-during-response-streaming"
@@ -188,11 +201,15 @@ class Exchange:
             length = NO_LENGTH
         self.bytes_out = len(body)
         if complete:
-            self.connection = None
-            self.response_ended = True
+            self._response_over()
         self.client.send_response(head.status, lines, length, body, complete)
-        if complete:
+        if complete and self.connection is None:
             self.finish()
+
+    def _response_over(self) -> None:
+        self.response_ended = True
+        if self.connection is not None and self.connection.exchange is not self:
+            self.connection = None
 
     def _observe_head(self) -> None:
         now = self.headed_at = monotonic()
@@ -204,12 +221,12 @@ class Exchange:
         self.client.send_body(piece)
 
     def response_end(self, trailers: list[bytes]) -> None:
-        self.connection = None
+        self._response_over()
         if self.finished:
             return
-        self.response_ended = True
         self.client.send_end(trailers)
-        self.finish()
+        if self.connection is None:
+            self.finish()
 
     def backend_failed(self, failure: BackendFailure) -> None:
         self.connection = None
@@ -217,6 +234,8 @@ class Exchange:
             return
         if self.tunnelling:
             self.client.cut()
+            self.finish()
+        elif self.response_ended:
             self.finish()
         elif self.response_started:
             self.cut_response(failure)
@@ -237,7 +256,8 @@ class Exchange:
         self.tunnelling = True
         self.response_started = True
         self.status = 101
-        self.deadline = 0.0
+        self.tunnel_idle_s = self.proxy.options.tunnel_idle_s
+        self.deadline = monotonic() + self.tunnel_idle_s if self.tunnel_idle_s else 0.0
         self.proxy.counters.websocket_upgrades += 1
         if self.proxy.observers:
             self._observe_head()
@@ -245,13 +265,19 @@ class Exchange:
         lines.append(b"Upgrade: " + head.special[b"upgrade"])
         self.client.send_switch(lines)
         if first:
-            self.client.send_tunnel(first)
+            self.tunnel_from_backend(first)
 
     def tunnel_from_client(self, piece: bytes) -> None:
+        self.bytes_in += len(piece)
+        if self.tunnel_idle_s:
+            self.deadline = monotonic() + self.tunnel_idle_s
         if self.connection is not None:
             self.connection.send(piece)
 
     def tunnel_from_backend(self, piece: bytes) -> None:
+        self.bytes_out += len(piece)
+        if self.tunnel_idle_s:
+            self.deadline = monotonic() + self.tunnel_idle_s
         self.client.send_tunnel(piece)
 
     def tunnel_client_eof(self) -> None:
@@ -291,12 +317,19 @@ class Exchange:
     # The end.
 
     def timed_out(self) -> None:
-        """``endpoint_timeout`` is over."""
+        """``endpoint_timeout`` is over, or a tunnel was idle too long."""
+        if self.tunnelling:
+            self.proxy.counters.websocket_idle_timeouts += 1
+            self.stop()
+            return
         if not self.request_complete:
             # What is missing of the body may never come.
             self.client.close_after_response()
         failure = BackendFailure(TIMEOUT, "context deadline exceeded")
-        if self.response_started:
+        if self.response_ended:
+            self._drop_backend()
+            self.finish()
+        elif self.response_started:
             self._drop_backend()
             self.cut_response(failure)
         else:

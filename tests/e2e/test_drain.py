@@ -86,24 +86,66 @@ def test_drain_that_takes_too_long_is_cut_and_ends_with_status_0(
     assert any("drain" in message for message in router.messages())
 
 
-def test_idle_connections_are_closed_by_a_drain_and_websockets_not_waited_for(
+WEBSOCKET_REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: ws.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def wait_for_route(router: RunningRouter, host: str) -> None:
+    """Wait until every worker knows a route; an answer with 101 says so, too."""
+    wait_until(lambda: all(status_of(router.port, host) != 404 for _ in range(8)), f"{host} is known everywhere")
+
+
+def switch(conversation: Conversation) -> None:
+    """Open a tunnel and send back what comes, until the other side ends it."""
+    conversation.read_head()
+    conversation.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    while piece := conversation.socket.recv(65536):
+        conversation.send(piece)
+
+
+def test_websocket_goes_on_through_a_drain_until_it_ends(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
-    def switch(conversation: Conversation) -> None:
-        conversation.read_head()
-        conversation.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        conversation.wait_for_end()
-
     router = start_router({"drain_timeout": "60s"})
+    announcer.register("ws.test", port=make_backend(switch).port)
+    wait_for_route(router, "ws.test")
+    with RawClient(router.port) as tunnel:
+        tunnel.send(WEBSOCKET_REQUEST)
+        assert tunnel.read_response().status == 101
+        router.signal(signal.SIGUSR1)
+        wait_until(lambda: status_of(router.port, "ws.test") == 0, "no further connection is taken")
+        tunnel.send(b"still here")
+        assert tunnel.read_exactly(10) == b"still here"
+    assert router.wait_exit() == 0
+
+
+def test_websocket_is_ended_without_a_reset_when_the_drain_has_taken_long_enough(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    router = start_router({"drain_timeout": "500ms"})
+    announcer.register("ws.test", port=make_backend(switch).port)
+    wait_for_route(router, "ws.test")
+    with RawClient(router.port) as tunnel:
+        tunnel.send(WEBSOCKET_REQUEST)
+        assert tunnel.read_response().status == 101
+        router.signal(signal.SIGUSR1)
+        assert tunnel.is_closed_by_peer()
+        assert not tunnel.was_reset
+    assert router.wait_exit() == 0
+
+
+def test_idle_connections_are_closed_by_a_drain_and_websockets_not_waited_for_if_so_configured(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    router = start_router({"drain_timeout": "60s", "drain_websockets": False})
     announcer.register("app.test", port=make_backend(plain).port)
     announcer.register("ws.test", port=make_backend(switch).port)
     wait_everywhere(router, "app.test")
     with RawClient(router.port) as idle, RawClient(router.port) as tunnel:
         assert idle.get(host="app.test").status == 200
-        tunnel.send(
-            b"GET / HTTP/1.1\r\nHost: ws.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
+        tunnel.send(WEBSOCKET_REQUEST)
         assert tunnel.read_response().status == 101
         router.signal(signal.SIGUSR1)
         assert idle.is_closed_by_peer()

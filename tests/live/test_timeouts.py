@@ -1,6 +1,7 @@
 """Time-outs of both sides. Each waits for what the router does, with limits of a second or less configured."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -200,3 +201,28 @@ def test_time_outs_of_one_exchange_leave_others_alone(
                 continue
         victim.socket.setblocking(True)
         check_deadline_exceeded(victim.read_response())
+
+
+def test_websocket_on_which_nobody_says_anything_is_ended_on_both_sides(
+    start_live: StartLive, make_backend: MakeBackend
+) -> None:
+    live = start_live({"websocket_idle_timeout": "400ms"})
+    ended = threading.Event()
+
+    def switch(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        while piece := conversation.socket.recv(65536):
+            conversation.send(piece)
+        ended.set()
+
+    host = live.route(make_backend(switch))
+    with live.client() as client:
+        client.send(
+            f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode()
+        )
+        assert client.read_response().status == 101
+        client.send(b"hello")
+        assert client.read_exactly(5) == b"hello"
+        assert client.is_closed_by_peer()
+    assert ended.wait(10)

@@ -247,7 +247,7 @@ def test_log_line_is_written_when_the_tunnel_ends(
     assert not [line for line in live.router.access_lines() if line.startswith(f"{host} ")]
     client.close()
     line = live.router.wait_access_line(f"{host} - [")
-    assert '"GET / HTTP/1.1" 101 0 0 ' in line
+    assert '"GET / HTTP/1.1" 101 1000 1000 ' in line
     assert f'"{backend.address}"' in line
 
 
