@@ -30,7 +30,6 @@ def _chapters(found: Examined) -> list[tuple[str, str, list[Problem]]]:
         ("Errors", "red", found.errors),
         ("Warnings", "yellow", found.warnings),
         ("Unknown keys", "yellow", found.unknown),
-        ("Accepted, not yet in effect", "cyan", found.not_in_effect),
         ("Accepted, without effect", "cyan", found.no_effect),
     ]
 

@@ -19,6 +19,9 @@ SignedDuration = Annotated[float, Meta(extra={"go": "time.Duration"})]
 Port = Annotated[int, Meta(ge=0, le=65535, extra={"go": "uint16"})]
 """A TCP port."""
 
+OAuthPort = Annotated[int, Meta(ge=-1, le=65535, extra={"go": "int"})]
+"""A TCP port; -1, as older deployments write it, and 0 mean that there is none with TLS."""
+
 Count = Annotated[int, Meta(ge=0, le=INT64_MAX, extra={"go": "int"})]
 """A number of things or bytes, 0 or more."""
 

@@ -30,8 +30,6 @@ class Loaded:
     """A configuration fit for use, and what its author should know about it."""
 
     config: Config = field(default_factory=Config)
-    not_in_effect: list[str] = field(default_factory=list)
-    """Key paths that are accepted, but have no effect in this version yet."""
     warnings: list[str] = field(default_factory=list)
     """Sentences, key path and line included."""
 
@@ -45,7 +43,6 @@ class Examined:
     warnings: list[Problem] = field(default_factory=list)
     unknown: list[Problem] = field(default_factory=list)
     """Keys that nobody reads, with the name that may have been meant."""
-    not_in_effect: list[Problem] = field(default_factory=list)
     no_effect: list[Problem] = field(default_factory=list)
 
 
@@ -63,8 +60,7 @@ def load(path: Path | None, now: datetime.datetime | None = None) -> Loaded:
     found = examine(path, now)
     if found.errors:
         raise ConfigError(path, found.errors)
-    pending = [problem.key for problem in found.not_in_effect]
-    return Loaded(found.config, pending, [str(warning) for warning in found.warnings])
+    return Loaded(found.config, [str(warning) for warning in found.warnings])
 
 
 def examine(path: Path, now: datetime.datetime | None = None) -> Examined:
@@ -104,9 +100,6 @@ def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem], no
         errors=_in_file_order([*errors, *findings.errors]),
         warnings=_in_file_order([*warnings, *findings.warnings]),
         unknown=_unknown(built),
-        not_in_effect=[
-            Problem("", key, built.lines[key]) for key in effects.not_in_effect(built.given, built.defaults)
-        ],
         no_effect=_idle(built),
     )
 

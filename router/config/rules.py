@@ -20,6 +20,7 @@ TABLE_SIZES = ("XS", "S", "M", "L", "XL")
 XFCC_FORMATS = ("raw", "envoy")
 SYSLOG_NETWORKS = ("udp", "tcp")
 MAX_WORKERS = 1024
+MAX_PORT = 65535
 
 _FORWARDED_CERT_MODES = ("always_forward", "forward", "sanitize_set")
 _CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -125,8 +126,6 @@ def _ports_in_use(config: Config) -> Iterator[tuple[str, int]]:
     yield "status.routes.port", config.status.routes.port
     if config.prometheus.enabled:
         yield "prometheus.port", config.prometheus.port
-    if config.route_services_secret:
-        yield "route_services_internal_server_port", config.route_services_internal_server_port
 
 
 def _nats_hosts(config: Config, findings: Findings) -> None:
@@ -161,10 +160,19 @@ def _logging(config: Config, findings: Findings) -> None:
         if name not in ACCESS_LOG_FIELDS:
             text = f"unknown field {name!r} is ignored; known are {', '.join(ACCESS_LOG_FIELDS)}"
             findings.warn("logging.extra_access_log_fields", text)
-    network = config.logging.syslog_network
-    if config.access_log.enable_streaming and network not in SYSLOG_NETWORKS:
+    if config.access_log.enable_streaming:
+        _streaming(config, findings)
+
+
+def _streaming(config: Config, findings: Findings) -> None:
+    because = "access_log.enable_streaming"
+    network, address = config.logging.syslog_network, config.logging.syslog_addr
+    if network not in SYSLOG_NETWORKS:
         text = f"unknown network {network}. Allowed values are [{' '.join(SYSLOG_NETWORKS)}]"
-        findings.error("logging.syslog_network", text, "access_log.enable_streaming")
+        findings.error("logging.syslog_network", text, because)
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) <= MAX_PORT:
+        findings.error("logging.syslog_addr", f"not host:port: {address!r}", because)
 
 
 def _route_services(config: Config, findings: Findings) -> None:

@@ -242,7 +242,7 @@ class Config(Struct, frozen=True, kw_only=True):
     route_services_hairpinning_allowlist: list[str] = []
     """Hosts for which that is allowed (``*.`` for one more label); empty for all."""
     route_services_internal_server_port: Port = 7070
-    """TCP port on 127.0.0.1 of the internal listener for that."""
+    """TCP port of Gorouter's internal listener for that; here such requests stay within the worker."""
 
     # Health, start and drain.
 

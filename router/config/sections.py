@@ -8,7 +8,7 @@ value as the section is made, so nobody else needs to know about it.
 from msgspec import Struct, field
 from msgspec.structs import force_setattr
 
-from router.config.kinds import Count, Integer, Port
+from router.config.kinds import Count, Integer, OAuthPort, Port
 
 
 class KeyPair(Struct, frozen=True, kw_only=True):
@@ -355,8 +355,8 @@ class OAuth(Struct, frozen=True, kw_only=True):
 
     token_endpoint: str = ""
     """Host name."""
-    port: Port = 0
-    """TCP port."""
+    port: OAuthPort = 0
+    """TCP port, with TLS; 0 and -1 mean that there is none, which works only with ``auth_disabled``."""
     skip_ssl_validation: bool = False
     """Do not verify UAA's certificate."""
     client_name: str = ""

@@ -99,6 +99,16 @@ def only(problems: list[Problem]) -> Problem:
             "unknown network carrier-pigeon. Allowed values are [udp tcp]",
         ),
         (
+            "access_log: {enable_streaming: true}\nlogging: {syslog_addr: localhost}",
+            "logging.syslog_addr",
+            "not host:port: 'localhost'",
+        ),
+        (
+            "access_log: {enable_streaming: true}\nlogging: {syslog_addr: 'localhost:70000'}",
+            "logging.syslog_addr",
+            "not host:port: 'localhost:70000'",
+        ),
+        (
             PREFIX + "{add_headers_if_not_present: [{name: 'a b', value: c}]}}",
             "http_rewrite.responses.add_headers_if_not_present[0].name",
             "not a header name: 'a b'",

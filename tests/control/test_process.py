@@ -184,15 +184,6 @@ def test_routes_announced_during_the_start_delay_are_there_when_traffic_begins(
             router.stop()
 
 
-def test_settings_without_effect_are_named_once(tmp_path: Path, nats_server: NatsServer) -> None:
-    with running(tmp_path, nats_server, {"route_services_secret": "secret"}) as router:
-        pass
-
-    lines = [line for line in router.log if line["message"] == "config-keys-accepted-not-yet-in-effect"]
-    assert len(lines) == 1
-    assert "route_services_secret" in lines[0]["data"]["keys"]
-
-
 def fails_to_start(directory: Path, nats_port: int, config: Mapping[str, Any]) -> tuple[int, list[dict[str, Any]]]:
     """Start a router that cannot; return its exit status and its log."""
     router = RunningRouter(directory, nats_port, config)

@@ -154,10 +154,3 @@ def test_certificate_that_cannot_be_used_is_an_error(pem: dict[str, str], tmp_pa
 def test_access_log_that_cannot_be_opened_is_an_error(tmp_path: Path, nats_port: int) -> None:
     router = failed_start(tmp_path, nats_port, {"access_log": {"file": str(tmp_path / "missing" / "access.log")}})
     assert "access.log" in errors_of(router)
-
-
-def test_keys_not_in_effect_are_named_once(start_router: StartRouter) -> None:
-    router = start_router({"debug_addr": "h:1", "extra_headers_to_log": ["X-A"]})
-    named = [line for line in router.log if "debug_addr" in str(line)]
-    assert len(named) == 1
-    assert "extra_headers_to_log" in str(named[0])
