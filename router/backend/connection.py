@@ -26,7 +26,8 @@ from router.wire.http1 import (
 if TYPE_CHECKING:
     from router.backend.connections import Connections
 
-_IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _DEAD = range(7)
+_IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _ANSWERED, _DEAD = range(8)
+"""_ANSWERED: the response is over, and the rest of the request is still being written."""
 _STATUS_PREFIX = b"HTTP/1."
 _TRAILER_BYTES = 65536
 _REMEMBERED_BYTES = 8192
@@ -41,6 +42,8 @@ class ResponseReceiver(Protocol):
     method: bytes
     request_complete: bool
     """All of the request has been handed to the connection."""
+    full_duplex: bool
+    """A request body goes on to its end, even if the response has come to its own before."""
     upgrade: bytes
     """The Upgrade token the request carried, lower-case; empty for ordinary requests."""
 
@@ -188,6 +191,8 @@ class BackendConnection(asyncio.BufferedProtocol):
                 exchange.response_body(data)
             elif mode == _TUNNEL:
                 exchange.tunnel_from_backend(data)
+            else:
+                raise BadMessage(502, "bytes after the response")
         except BadMessage as error:
             self._fail(BackendFailure(PROTOCOL, f"net/http: HTTP/1.x transport connection broken: {error.reason}"))
 
@@ -197,9 +202,10 @@ class BackendConnection(asyncio.BufferedProtocol):
             exchange.tunnel_backend_eof()
             return self.exchange is not None
         if exchange is not None and self._mode == _UNTIL_CLOSE:
-            self.close()
+            self._release(exchange, clean=False)
             exchange.response_end([])
-        return False
+        # Who has answered and sends no more may still be reading.
+        return self._mode == _ANSWERED
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._mode == _UNTIL_CLOSE and exc is None and self.exchange is not None:
@@ -331,7 +337,10 @@ class BackendConnection(asyncio.BufferedProtocol):
         self._mode = _IDLE
         if self._paused:
             self.resume_reading()
-        if self._full or not exchange.request_complete:
+        if exchange.full_duplex and not exchange.request_complete:
+            self.exchange = exchange
+            self._mode = _ANSWERED
+        elif self._full or not exchange.request_complete:
             # The backend has answered without reading all of the request, and may never read the rest.
             self.discard()
         elif not (clean and self._keep and self._owner.keep(self)):

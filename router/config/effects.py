@@ -1,7 +1,6 @@
 """Which settings have no effect here: the difference between accepting a key and acting on it."""
 
 NO_EFFECT = {
-    "enable_http1_concurrent_read_write": "requests are read while responses are written in any case",
     "healthcheck_poll_interval": "as in Gorouter",
     "healthcheck_timeout": "as in Gorouter",
     "ip_local_port_range": "as in Gorouter; the deployment's scripts read it",

@@ -208,7 +208,8 @@ class Exchange:
 
     def _response_over(self) -> None:
         self.response_ended = True
-        if self.connection is not None and self.connection.exchange is not self:
+        connection = self.connection
+        if not self.full_duplex or (connection is not None and connection.exchange is not self):
             self.connection = None
 
     def _observe_head(self) -> None:

@@ -20,6 +20,7 @@ class Receiver:
     def __init__(self, method: bytes = b"GET", *, upgrade: bytes = b"", complete: bool = True) -> None:
         self.method = method
         self.request_complete = complete
+        self.full_duplex = False
         self.upgrade = upgrade
         self.events: list[tuple[Any, ...]] = []
         self.body = b""
