@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loadtest import dns, policy, registrations, scale, transfer
+from loadtest import dns, policy, registrations, scale, transfer, tunnels
 from loadtest.bench import Plan, measure, new_backend_port, results
 from loadtest.certificates import make_certificate
 from loadtest.errors import LoadtestError
@@ -201,6 +201,13 @@ def scale_command(label: str) -> None:
 def transfer_command(label: str) -> None:
     """Worker memory while 1 GiB passes through, fast and slow."""
     finish(check_limits("transfer", label, transfer.measure))
+
+
+@loadtest.command("tunnels")
+@label_option
+def tunnels_command(label: str) -> None:
+    """Memory of idle WebSockets, and small messages through busy ones."""
+    finish(check_limits("tunnels", label, tunnels.measure))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ that a proxy has already made regular: it is not a server to copy.
 
 ========================  ===================================================================================
 ``GET /bytes/N``          N bytes, as fast as they are taken
+``GET /tunnel``           switches protocols and sends everything back
 ``POST /sink/RATE``       reads the body at no more than RATE bytes/s (0: as fast as it comes), answers its length
 anything else             a small fixed text
 ========================  ===================================================================================
@@ -23,6 +24,7 @@ _HELLO_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Lengt
     len(HELLO),
     HELLO,
 )
+_SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _BLOCK = bytes(256 * 1024)
 
 
@@ -34,6 +36,7 @@ class Instance(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._writable = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
+        self._echoing = False
         self._sink_left = 0
         self._sink_bytes = 0
         self._sink_rate = 0
@@ -53,6 +56,9 @@ class Instance(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._echoing:
+            self._transport.write(data)
+            return
         if self._sink_left:
             self._sink(len(data))
             return
@@ -66,6 +72,9 @@ class Instance(asyncio.Protocol):
         path = head.split(b" ", 2)[1]
         if path.startswith(b"/bytes/"):
             self._sending = self._loop.create_task(self._send(int(path[7:])))
+        elif path == b"/tunnel":
+            self._echoing = True
+            self._transport.write(_SWITCH)
         elif path.startswith(b"/sink/"):
             self._start_sink(int(path[6:]), content_length(head))
         else:
