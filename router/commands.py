@@ -21,9 +21,10 @@ DEFAULT_ROUTES_URL = "http://127.0.0.1:8082"
 
 def add_commands(group: click.Group) -> None:
     """Attach every command that does not belong to running the router itself."""
+    from router.docker.command import docker
     from router.policy.command import policy
 
-    for command in (register, routes, policy, certs, dev):
+    for command in (register, docker, routes, policy, certs, dev):
         group.add_command(command)
 
 
