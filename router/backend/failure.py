@@ -36,6 +36,7 @@ HANDSHAKE_FAILED = "backend_tls_handshake_failed"
 DIAL = FailureClass("dial", ALWAYS, MARK, REMOVE, 502, BAD_GATEWAYS)
 NOT_TLS = FailureClass("not-tls", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
 HANDSHAKE_ALERT = FailureClass("handshake-alert", ALWAYS, NOTHING, REMOVE, 525, HANDSHAKE_FAILED)
+HANDSHAKE_FAILED_OTHERWISE = FailureClass("handshake", ALWAYS, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 HANDSHAKE_TIMEOUT = FailureClass("handshake-timeout", ALWAYS, NOTHING, REMOVE, 502, BAD_GATEWAYS)
 EXHAUSTED = FailureClass("own-resources-exhausted", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 HANDSHAKE_RESET = FailureClass("handshake-reset", ALWAYS, MARK, MARK, 502, BAD_GATEWAYS)
@@ -113,7 +114,10 @@ def of_tls(error: BaseException) -> BackendFailure:
             return BackendFailure(CLIENT_CERT_REFUSED, f"remote error: tls: {_alert_text(reason)}")
         if "ALERT" not in reason and any(sign in reason for sign in _NOT_TLS_REASONS):
             return BackendFailure(NOT_TLS, "tls: first record does not look like a TLS handshake")
-        return BackendFailure(HANDSHAKE_ALERT, f"remote error: tls: {_alert_text(reason)}")
+        if "ALERT" not in reason:
+            return BackendFailure(HANDSHAKE_FAILED_OTHERWISE, f"tls: {_alert_text(reason)}")
+        kind = HANDSHAKE_ALERT if "ALERT_HANDSHAKE_FAILURE" in reason else HANDSHAKE_FAILED_OTHERWISE
+        return BackendFailure(kind, f"remote error: tls: {_alert_text(reason)}")
     if isinstance(error, ConnectionResetError):
         return BackendFailure(HANDSHAKE_RESET, "tls: connection reset by peer")
     return BackendFailure(HANDSHAKE_EOF, "EOF")

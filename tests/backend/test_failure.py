@@ -53,8 +53,10 @@ def test_connecting_that_fails_may_always_be_repeated(error: OSError, text: str)
         (ssl_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), failures.CLIENT_CERT_REFUSED),
         (ssl_error("WRONG_VERSION_NUMBER"), failures.NOT_TLS),
         (ssl_error("SSLV3_ALERT_HANDSHAKE_FAILURE"), failures.HANDSHAKE_ALERT),
-        (ssl_error("TLSV1_ALERT_PROTOCOL_VERSION"), failures.HANDSHAKE_ALERT),
-        (ssl.SSLError("no reason"), failures.HANDSHAKE_ALERT),
+        (ssl_error("TLSV1_ALERT_PROTOCOL_VERSION"), failures.HANDSHAKE_FAILED_OTHERWISE),
+        (ssl_error("SSLV3_ALERT_CERTIFICATE_EXPIRED"), failures.HANDSHAKE_FAILED_OTHERWISE),
+        (ssl_error("UNSUPPORTED_PROTOCOL"), failures.HANDSHAKE_FAILED_OTHERWISE),
+        (ssl.SSLError("no reason"), failures.HANDSHAKE_FAILED_OTHERWISE),
         (ConnectionResetError(), failures.HANDSHAKE_RESET),
         (ConnectionAbortedError("closed during the TLS handshake"), failures.HANDSHAKE_EOF),
     ],
@@ -97,6 +99,7 @@ def test_only_failures_before_a_request_could_be_read_are_always_repeated() -> N
     assert always == {
         "client-certificate-refused",
         "dial",
+        "handshake",
         "handshake-alert",
         "handshake-eof",
         "handshake-reset",
@@ -115,3 +118,5 @@ def test_tls_endpoints_are_removed_for_what_would_only_mark_plain_ones() -> None
 
 def test_text_says_what_alert_the_peer_sent() -> None:
     assert of_tls(ssl_error("TLSV1_ALERT_UNKNOWN_CA")).text == "remote error: tls: unknown ca"
+    assert of_tls(ssl_error("TLSV1_ALERT_PROTOCOL_VERSION")).text == "remote error: tls: protocol version"
+    assert of_tls(ssl_error("UNSUPPORTED_PROTOCOL")).text == "tls: unsupported protocol"
