@@ -15,6 +15,7 @@ from loadtest import dns, policy, registrations, scale, transfer, tunnels
 from loadtest.bench import Plan, measure, new_backend_port, results
 from loadtest.certificates import make_certificate
 from loadtest.errors import LoadtestError
+from loadtest.h2load import H2load
 from loadtest.programs import Cores, find_program
 from loadtest.proxies import HOST, PROXIES, Surroundings, missing_program
 from loadtest.report import (
@@ -51,7 +52,7 @@ def _check_label(context: click.Context, parameter: click.Parameter, value: str)
 @click.option("--seconds", type=click.IntRange(1), default=6, show_default=True, help="Length of one measurement.")
 @click.option("--connections", type=click.IntRange(1), default=64, show_default=True, help="Kept alive by wrk.")
 @click.option("--only", type=click.Choice(list(PROXIES)), multiple=True, help="Compare these proxies; repeatable.")
-@click.option("--scheme", type=click.Choice(["http", "https"]), multiple=True, help="Both by default.")
+@click.option("--scheme", type=click.Choice(["http", "https", "h2"]), multiple=True, help="All by default.")
 @label_option
 @click.pass_context
 def loadtest(
@@ -66,9 +67,12 @@ def loadtest(
     """Compare the router with other proxies under the same load, or check one of its limits."""
     if context.invoked_subcommand is not None:
         return
+    h2load = find_program("h2load")
+    if h2load is None:
+        console.print("h2 skipped: needs h2load")
     plan = Plan(
         proxies=installed(only or tuple(PROXIES)),
-        schemes=scheme or ("http", "https"),
+        schemes=[one for one in scheme or ("http", "https", "h2") if one != "h2" or h2load],
         rounds=rounds,
         seconds=seconds,
         connections=connections,
@@ -77,7 +81,7 @@ def loadtest(
     if wrk is None:
         console.print("skipped: needs wrk")
         return
-    finish(compare(plan, wrk, label))
+    finish(compare(plan, wrk, h2load, label))
 
 
 def installed(names: Sequence[str]) -> list[str]:
@@ -88,7 +92,7 @@ def installed(names: Sequence[str]) -> list[str]:
     return [name for name in names if missing_program(name) is None]
 
 
-async def compare(plan: Plan, wrk_program: str, label: str) -> Sequence[Figure]:
+async def compare(plan: Plan, wrk_program: str, h2load_program: str | None, label: str) -> Sequence[Figure]:
     """Run the comparison, print it, keep it."""
     now = datetime.datetime.now(datetime.UTC)
     with tempfile.TemporaryDirectory(prefix="loadtest-") as folder_name:
@@ -101,7 +105,10 @@ async def compare(plan: Plan, wrk_program: str, label: str) -> Sequence[Figure]:
         )
         wrk = Wrk(wrk_program, folder, connections=plan.connections, cores=around.cores.load)
         with console.status("starting") as status:
-            measurements = [one async for one in measure(plan, around, wrk, status.update)]
+            loads: dict[str, Wrk | H2load] = {"http": wrk, "https": wrk}
+            if h2load_program is not None:
+                loads["h2"] = H2load(h2load_program, folder, cores=around.cores.load)
+            measurements = [one async for one in measure(plan, around, loads, status.update)]
     medians = results(measurements)
     for scheme in plan.schemes:
         console.print(comparison_table(scheme, [one for one in medians if one.scheme == scheme]))

@@ -5,21 +5,25 @@ not favour whoever was not running just then.
 """
 
 import statistics
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
 
 from loadtest import procfs
 from loadtest.errors import RequestError
+from loadtest.h2load import H2load
 from loadtest.programs import Program, free_ports
 from loadtest.proxies import HOST, PROXIES, RunningProxy, Surroundings, backend_command
 from loadtest.wrk import Summary, Wrk
 
 WARM_UP_S = 1
 REFERENCE = "nginx"
-CPU_LIMITS = {"http": 2.0, "https": 2.2}
+CPU_LIMITS = {"http": 2.0, "https": 2.2, "h2": 5.0}
 """The router's CPU time per request may be so many times the reference's."""
+
+Loads = Mapping[str, Wrk | H2load]
+"""What makes the requests, by scheme."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +68,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def measure(
-    plan: Plan, around: Surroundings, wrk: Wrk, announce: Callable[[str], None]
+    plan: Plan, around: Surroundings, loads: Loads, announce: Callable[[str], None]
 ) -> AsyncIterator[Measurement]:
     """Run the whole plan, yielding each measurement as it is made. Says through ``announce`` what goes on.
 
@@ -78,16 +82,16 @@ async def measure(
         for scheme in plan.schemes:
             for proxy in proxies:
                 announce(f"warming up {proxy.name} over {scheme}")
-                await _load(proxy, scheme, wrk, WARM_UP_S)
+                await _load(proxy, scheme, loads, WARM_UP_S)
             for number in range(1, plan.rounds + 1):
                 for proxy in proxies:
                     announce(f"round {number} of {plan.rounds}: {proxy.name} over {scheme}")
-                    yield await _measure_once(proxy, scheme, number, wrk, plan.seconds)
+                    yield await _measure_once(proxy, scheme, number, loads, plan.seconds)
 
 
-async def _measure_once(proxy: RunningProxy, scheme: str, number: int, wrk: Wrk, seconds: int) -> Measurement:
+async def _measure_once(proxy: RunningProxy, scheme: str, number: int, loads: Loads, seconds: int) -> Measurement:
     cpu_before, control_before = procfs.cpu_s(proxy.data_plane), procfs.cpu_s(proxy.control)
-    load = await _load(proxy, scheme, wrk, seconds)
+    load = await _load(proxy, scheme, loads, seconds)
     cpu_s = procfs.cpu_s(proxy.data_plane) - cpu_before
     control_s = procfs.cpu_s(proxy.control) - control_before
     if not cpu_s:
@@ -103,8 +107,9 @@ async def _measure_once(proxy: RunningProxy, scheme: str, number: int, wrk: Wrk,
     )
 
 
-async def _load(proxy: RunningProxy, scheme: str, wrk: Wrk, seconds: int) -> Summary:
-    load = await wrk.run(f"{scheme}://127.0.0.1:{proxy.ports[scheme]}/", HOST, seconds)
+async def _load(proxy: RunningProxy, scheme: str, loads: Loads, seconds: int) -> Summary:
+    transport = "http" if scheme == "http" else "https"
+    load = await loads[scheme].run(f"{transport}://127.0.0.1:{proxy.ports[transport]}/", HOST, seconds)
     if load.errors or not load.requests:
         raise RequestError(f"{proxy.name} over {scheme}: {load.errors} failed of {load.requests} requests: {load}")
     return load

@@ -36,7 +36,7 @@ class RunningProxy(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     ports: Mapping[str, int]
-    """By scheme, ``http`` and ``https``."""
+    """By scheme, ``http`` and ``https``; ``h2`` is the latter's, chosen by the client in its handshake."""
     data_plane: Sequence[int]
     """Process ids whose CPU time is divided by the number of requests."""
     control: Sequence[int] = ()
@@ -80,7 +80,7 @@ http {{
   }}
   server {{
     listen 127.0.0.1:{http_port} backlog=1024;
-    listen 127.0.0.1:{https_port} ssl backlog=1024;
+    listen 127.0.0.1:{https_port} ssl http2 backlog=1024;
     server_name {HOST};
     ssl_certificate {around.certificate.bundle_path};
     ssl_certificate_key {around.certificate.bundle_path};
@@ -119,7 +119,7 @@ defaults
 
 frontend clients
   bind 127.0.0.1:{http_port} backlog 1024
-  bind 127.0.0.1:{https_port} ssl crt {around.certificate.bundle_path} backlog 1024
+  bind 127.0.0.1:{https_port} ssl crt {around.certificate.bundle_path} alpn h2,http/1.1 backlog 1024
   http-request capture req.hdr(Host) len 64
   http-request capture req.hdr(Referer) len 128
   http-request capture req.hdr(User-Agent) len 128
