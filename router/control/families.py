@@ -114,6 +114,7 @@ def _by_label(name: str, text: str, label: str, bounds: Sequence[float], reading
 
 
 def _own(reading: Reading) -> Iterator[Family]:
+    yield _by_component(reading)
     for name, value in reading.counters.items():
         if name not in GOROUTER_COUNTERS and not name.startswith("responses_"):
             known = metric_name(f"router_{_RENAMED.get(name, name)}_total")
@@ -122,6 +123,16 @@ def _own(reading: Reading) -> Iterator[Family]:
         if name not in GOROUTER_GAUGES:
             yield Family(metric_name(f"router_{name}"), GAUGE, _plain(name), [("", (), value)])
     yield from _by_worker(reading.worker_gauges)
+
+
+def _by_component(reading: Reading) -> Family:
+    samples: list[Sample] = [
+        ("", (("component", component), ("status_group", group)), count)
+        for group in _GROUPS
+        for component, count in sorted(reading.labelled.get(f"responses_{group}", {}).items())
+        if count
+    ]
+    return Family("router_component_responses_total", COUNTER, "The same as responses, by component", samples)
 
 
 def _by_worker(gauges: Mapping[int, Mapping[str, int]]) -> Iterator[Family]:

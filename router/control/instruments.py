@@ -27,7 +27,6 @@ from router.control.varz import Component, Varz, VarzIdentity
 from router.log import LEVELS, Logger
 from router.metrics import Agent
 from router.routing.registry import Registry
-from router.sync import LogLevel
 from router.wire.dropsonde import Encoder
 
 Credentials = Callable[[], tuple[str, str]]
@@ -41,6 +40,7 @@ def make_varz(
     config: Config,
     registry: Registry,
     supervisor: Callable[[], Supervisor],
+    credentials: Credentials,
     router_ip: str,
     logger: Logger,
 ) -> Varz | None:
@@ -48,6 +48,7 @@ def make_varz(
 
     Args:
         supervisor: returns the one that there will be by the time anybody asks.
+        credentials: returns user and password of the status listener.
     """
     status = config.status
     if not status.enable_deprecated_varz_healthz_endpoints:
@@ -57,7 +58,7 @@ def make_varz(
         VarzIdentity(
             index=config.index, uuid=str(uuid4()), host=f"{router_ip}:{status.port}", started_s=time.time()
         ),
-        credentials=lambda: (status.user, status.pass_),
+        credentials=credentials,
         figures=lambda: supervisor().totals.counters(),
         registry=registry,
         processes=lambda: processes.read([os.getpid(), *supervisor().pids]),
@@ -97,7 +98,7 @@ class Instruments:
         self._varz = varz
         self._metron: Metron | None = None
         self._telling: asyncio.Task[None] | None = None
-        own_counters = [self._metron_figures, *counters]
+        own_counters = [self._metron_figures, lambda: {"worker_restarts": supervisor.restarts}, *counters]
         self._figures = Figures(
             registry,
             tally,
@@ -105,7 +106,7 @@ class Instruments:
             lambda: supervisor.pids,
             logger,
             counters=own_counters,
-            gauges=[subscriber.monitor.figures, *gauges],
+            gauges=[subscriber.figures, *gauges],
         )
         self._metrics = MetricsServer(self._figures, logger) if config.prometheus.enabled else None
         self._active = (
@@ -178,5 +179,4 @@ class Instruments:
 
     def _set_level(self, name: str) -> None:
         self._logger.level = LEVELS[name]
-        self._supervisor.broadcast(LogLevel(name))
-        self._logger.info("log-level-changed", level=name)
+        self._supervisor.set_log_level(name)

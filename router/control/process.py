@@ -68,7 +68,9 @@ class ControlProcess:
             config.route_latency_metric_muzzle_duration,
         )
         self._registry = make_registry(config, logger, tally)
-        self._varz = make_varz(config, self._registry, lambda: self._supervisor, router_ip, logger)
+        self._varz = make_varz(
+            config, self._registry, lambda: self._supervisor, self._credentials, router_ip, logger
+        )
         self._internal = make_internal_services(config, logger, self._facts_changed)
         self._publisher = Publisher(
             Sources(self._registry, self._internal.hub) if self._internal is not None else self._registry
@@ -280,6 +282,7 @@ class ControlProcess:
         if self._internal is not None:
             self._internal.configure(config.internal)
         self._publisher.changed()
+        self._subscriber.reload(config)
         self._pruner.set_interval(config.prune_stale_droplets_interval)
         if self._routing_api is not None:
             self._routing_api.set_prune_interval(config.prune_stale_droplets_interval)

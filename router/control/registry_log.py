@@ -16,7 +16,11 @@ from router.routing.names import normal_name
 from router.routing.observer import RegistryObserver
 from router.routing.registrations import Membership, RegistryRules
 from router.routing.registry import Registry
+from router.routing.route_policy import malformed_sources
 from router.wire.registration import Registration
+
+LOGGED_SOURCES, LOGGED_CHARS = 10, 100
+"""How much of a list of sources that makes no sense the log shows."""
 
 
 def make_registry(config: Config, logger: Logger, tally: "RegistryTally | None" = None) -> Registry:
@@ -61,6 +65,7 @@ class RegistryLog(RegistryObserver):
         self._clock = clock
         self._tally = tally
         self._refusals = LogLimit()
+        self._malformed = LogLimit()
 
     def route_registered(self, key: str) -> None:
         if self._tally is not None:
@@ -71,10 +76,12 @@ class RegistryLog(RegistryObserver):
         if self._tally is not None:
             self._tally.endpoint_registered(membership.endpoint.record.updated_at_ns)
         self._logger.info("endpoint-registered", **_endpoint_fields(key, membership))
+        self._warn_of_sources(key, membership)
 
     def endpoint_updated(self, key: str, membership: Membership) -> None:
         if self._logger.level <= DEBUG:
             self._logger.debug("endpoint-registered", **_endpoint_fields(key, membership))
+        self._warn_of_sources(key, membership)
 
     def registration_ignored(self, key: str, address: str, reason: str) -> None:
         self._logger.debug("endpoint-not-registered", uri=key, backend=address, reason=reason)
@@ -121,6 +128,19 @@ class RegistryLog(RegistryObserver):
 
     def prune_suspended(self) -> None:
         self._logger.info("prune-suspended")
+
+    def _warn_of_sources(self, key: str, membership: Membership) -> None:
+        """Name the sources of a route's policy that are none: they allow nobody, and somebody will wonder why."""
+        malformed = malformed_sources(membership.options)
+        if malformed and self._malformed.admit(self._clock()):
+            self._logger.warn(
+                "route-policy-sources-malformed",
+                uri=key,
+                backend=membership.endpoint.record.address,
+                application_id=membership.endpoint.record.app,
+                sources=[source[:LOGGED_CHARS] for source in malformed[:LOGGED_SOURCES]],
+                suppressed=self._malformed.take_suppressed(),
+            )
 
 
 class RegistryTally:

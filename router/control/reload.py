@@ -26,7 +26,22 @@ FIXED = (
     "nats",
     "nats_client_ping_interval",
     "start_response_delay_interval",
-    # Its listeners, its feeds, and what they have learned.
+    # The second source of routes, with its tokens.
+    "routing_api",
+    "oauth",
+    "token_fetcher_max_retries",
+    "token_fetcher_retry_interval",
+    "token_fetcher_expiration_buffer_time",
+    # By what control is watched.
+    "debug_addr",
+    "enable_envelope_v1_metrics",
+    "logging.metron_address",
+    "prometheus.enabled",
+    "prometheus.port",
+    "prometheus.meters.route_registration_latency_histogram_buckets",
+    "publish_active_apps_interval",
+    "route_latency_metric_muzzle_duration",
+    # The listeners of internal routing, its feeds, and what they have learned.
     "internal.container_networks",
     "internal.addresses",
     "internal.discovery",
@@ -68,6 +83,8 @@ def _fixed(running: Config, wanted: Config) -> Iterator[str]:
     # A certificate can change, the existence of its listener cannot.
     if has_tls_health(running.status) != has_tls_health(wanted.status):
         yield "status.tls"
+    if bool(running.prometheus.cert_path) != bool(wanted.prometheus.cert_path):
+        yield from ("prometheus.cert_path", "prometheus.key_path", "prometheus.ca_path")
     if _domains(running.internal) != _domains(wanted.internal):
         yield "internal"
     if _ports(running.internal) != _ports(wanted.internal):

@@ -44,11 +44,15 @@ class Slot:
     Args:
         number: of the slot; its listening sockets go by it.
         bring_up: starts a worker for the slot and returns it when it can take over; raises `WorkerError`.
+
+    Attributes:
+        crashes: workers that ended while they were kept here.
     """
 
     def __init__(self, number: int, bring_up: Callable[[int], Awaitable[WorkerProcess]], logger: Logger) -> None:
         self.number = number
         self.worker: WorkerProcess | None = None
+        self.crashes = 0
         self._bring_up = bring_up
         self._logger = logger
         self._keeper: asyncio.Task[None] | None = None
@@ -72,6 +76,7 @@ class Slot:
         backoff = Backoff()
         while True:
             await asyncio.wait([worker.exited])
+            self.crashes += 1
             served_s = worker.served_s
             delay_s = backoff.delay_s(served_s)
             self._logger.error(

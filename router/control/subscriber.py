@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import uuid4
 
 import nats.errors
@@ -95,7 +95,8 @@ class Subscriber:
         self._hosts = list(config.nats.hosts)
         self._rng.shuffle(self._hosts)
         self._start_interval_s = config.start_response_delay_interval
-        self._start = encode_start(_router_start(self.id, router_ip or source_address(), config))
+        self._router_ip = router_ip or source_address()
+        self._start = encode_start(_router_start(self.id, self._router_ip, config))
         self._options = LinkOptions()
         self._link: Link | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -116,6 +117,14 @@ class Subscriber:
     def buffered_messages(self) -> int:
         """Messages that have arrived and were not handled yet."""
         return 0 if self._link is None else self._link.pending_messages
+
+    def figures(self) -> Mapping[str, int]:
+        """Return the gauges of the connection, by name."""
+        return {**self.monitor.figures(), "nats_connected": int(self.connected)}
+
+    def reload(self, config: Config) -> None:
+        """Announce other intervals from now on."""
+        self._start = encode_start(_router_start(self.id, self._router_ip, config))
 
     async def connect(self) -> None:
         """Connect to the first server that answers.

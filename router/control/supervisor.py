@@ -64,6 +64,7 @@ class Supervisor:
         self._departures: set[asyncio.Task[None]] = set()
         self._serving = False
         self._healthy = False
+        self._log_level = ""
         self._deadline = 0.0
         self._changed = asyncio.Event()
 
@@ -71,6 +72,11 @@ class Supervisor:
     def pids(self) -> list[int]:
         """Process ids of all workers, those that are leaving included."""
         return sorted(worker.pid for worker in self._workers)
+
+    @property
+    def restarts(self) -> int:
+        """Workers that ended of themselves since the start."""
+        return sum(slot.crashes for slot in self._slots)
 
     @property
     def is_serving(self) -> bool:
@@ -102,6 +108,7 @@ class Supervisor:
         generation = self._generation + 1
         workers = await self._bring_up_all(config, generation)
         self._config, self._generation = config, generation
+        self._log_level = ""
         for slot, worker in zip(self._slots, workers, strict=True):
             old = slot.take(worker)
             if old is not None:
@@ -111,6 +118,11 @@ class Supervisor:
         """Let the workers answer health checks so."""
         self._healthy = healthy
         self.broadcast(sync.Health(healthy))
+
+    def set_log_level(self, level: str) -> None:
+        """Let all workers log from this level on, those that come later too, until a reload."""
+        self._log_level = level
+        self.broadcast(sync.LogLevel(level))
 
     def broadcast(self, frame: sync.ToWorker) -> None:
         for worker in self._workers:
@@ -191,6 +203,8 @@ class Supervisor:
         self._workers.add(worker)
         worker.exited.add_done_callback(lambda _: self._forget(worker))
         worker.stream.send(sync.Health(self._healthy))
+        if self._log_level and generation == self._generation:
+            worker.stream.send(sync.LogLevel(self._log_level))
         worker.feed_from(self._publisher)
         try:
             await worker.reach(State.READY, BRING_UP_S)

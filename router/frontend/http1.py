@@ -28,6 +28,7 @@ from router.wire.http1 import (
     REQUEST_FIELDS,
     REQUEST_START,
     BadMessage,
+    EmptyContentLength,
     RequestHead,
     UnsupportedVersion,
     parse_request_head,
@@ -541,7 +542,10 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: BadMessage) -> None:
         """Answer what is not a request we accept, and read nothing more."""
-        self._proxy.counters.bad_requests += 1
+        counters = self._proxy.counters
+        counters.bad_requests += 1
+        if isinstance(error, EmptyContentLength):
+            counters.empty_content_length_header += 1
         self._partial = None
         self._keep_alive = False
         if isinstance(error, UnsupportedVersion):

@@ -4,6 +4,7 @@ Owns which exchange counts in which figure; does not own how they are shown (`co
 come from announcements and are bounded, so whoever announces cannot fill the router's memory.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from router.metrics import Histogram, series
@@ -17,6 +18,9 @@ OTHER = "other"
 """What further values count under."""
 NO_APP = "gorouter"
 """``source_id`` of endpoints that announce none."""
+
+_GROUPS = ("2xx", "3xx", "4xx", "5xx", "xxx")
+_INDEXES = (2, 3, 4, 5, 0)
 
 _S_TO_NS = 1e9
 _S_TO_MS = 1e3
@@ -44,12 +48,19 @@ class MetricOptions:
 class _Component:
     """What is counted by the tag ``component``."""
 
-    __slots__ = ("key", "latency", "requests")
+    __slots__ = ("_groups", "_key", "latency", "requests", "responses")
 
     def __init__(self, name: str, bounds: tuple[float, ...]) -> None:
         self.requests = 0
-        self.key = series("total_requests", name)
+        self.responses = [0, 0, 0, 0, 0, 0]
+        """By first digit; index 0 is everything else."""
         self.latency = Histogram("latency", name, bounds)
+        self._key = series("total_requests", name)
+        self._groups = [series(f"responses_{group}", name) for group in _GROUPS]
+
+    def counts(self) -> Iterable[tuple[str, int]]:
+        yield self._key, self.requests
+        yield from zip(self._groups, (self.responses[index] for index in _INDEXES), strict=True)
 
 
 class RequestMetrics:
@@ -80,11 +91,14 @@ class RequestMetrics:
         if exchange.attempts and not exchange.response_started:
             # The client went away while an attempt was under way, which nobody told of.
             self.attempted(exchange, True, now)
+        component = self._component(endpoint.tags.get("component"))
+        digit = exchange.status // 100
+        component.responses[digit if 2 <= digit <= 5 else 0] += 1
         if exchange.tunnelling:
             return
         taken = now - exchange.started
         if self._per_request:
-            self._component(endpoint.tags.get("component")).latency.observe(taken * _S_TO_MS)
+            component.latency.observe(taken * _S_TO_MS)
             self._own.observe((exchange.proxied_at or now) - exchange.started)
         if self._per_app:
             self._source(endpoint.tags.get("source_id") or NO_APP).observe(taken)
@@ -96,7 +110,7 @@ class RequestMetrics:
             figures.update(self._lookup.figures())
             figures.update(self._own.figures())
         for component in self._components.values():
-            figures[component.key] = component.requests
+            figures.update(component.counts())
             if self._per_request:
                 figures.update(component.latency.figures())
         for source in self._sources.values():

@@ -116,6 +116,13 @@ class BadMessage(Exception):
         self.reason = reason
 
 
+class EmptyContentLength(BadMessage):
+    """A Content-Length field without a value, which is counted by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(400, "bad Content-Length")
+
+
 class UnsupportedVersion(BadMessage):
     """A request line of an HTTP version that is not 1.0 or 1.1; ``major`` tells which answer it gets."""
 
@@ -389,6 +396,8 @@ def _frame_request(head: RequestHead) -> None:
 
 
 def _content_length(value: bytes) -> int:
+    if not value:
+        raise EmptyContentLength
     # For bytes, isdigit knows the ten ASCII digits only.
     if not value.isdigit() or len(value) > _LENGTH_DIGITS:
         raise BadMessage(400, "bad Content-Length")

@@ -160,3 +160,28 @@ def test_platform_whose_clock_is_ahead_makes_no_negative_latency() -> None:
     measured.registry.register(announced("a.test", updated_at_ns=10**15 + 5), 0.0)
 
     assert measured.told == [0.0]
+
+
+def test_sources_that_make_no_sense_are_named_once_for_each_registration() -> None:
+    table, lines = logged(INFO)
+    options = {"route_policy_scope": "any", "route_policy_sources": "cf:app:a, cf:nobody, http://x"}
+    table.register(announced("a.test", app="app", **options), 0.0)
+    table.register(announced("a.test", app="app", **options), 1.0)
+
+    (line,) = [line for line in lines if line["message"] == "route-policy-sources-malformed"]
+    assert line["log_level"] == 2
+    assert line["data"] == {
+        "uri": "a.test",
+        "backend": "10.0.0.1:80",
+        "application_id": "app",
+        "sources": ["cf:nobody", "http://x"],
+        "suppressed": 0,
+    }
+
+
+def test_sources_that_change_are_judged_anew() -> None:
+    table, lines = logged(INFO)
+    for sources in ("cf:app:a", "nobody"):
+        table.register(announced("a.test", route_policy_sources=sources), 0.0)
+
+    assert messages(lines).count("route-policy-sources-malformed") == 1

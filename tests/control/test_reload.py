@@ -7,7 +7,7 @@ import pytest
 
 from router.config.internal import Internal, InternalDns, InternalDomain, InternalIdentities, InternalProxy
 from router.config.schema import Config
-from router.config.sections import Logging, Nats, NatsHost, Status, StatusRoutes, StatusTls
+from router.config.sections import Logging, Nats, NatsHost, Prometheus, RoutingApi, Status, StatusRoutes, StatusTls
 from router.control.reload import FIXED, merge
 
 
@@ -98,3 +98,43 @@ def test_every_fixed_setting_exists(path: str) -> None:
     document = msgspec.to_builtins(Config())
     for key in path.split("."):
         document = document[key]
+
+
+def test_what_watches_control_stays_as_it_is() -> None:
+    wanted = Config(
+        debug_addr="127.0.0.1:1",
+        prometheus=Prometheus(enabled=True, port=9),
+        routing_api=RoutingApi(uri="https://a", port=1),
+        publish_active_apps_interval=5.0,
+        logging=Logging(metron_address="localhost:1", level="error"),
+    )
+    merged, kept = merge(Config(), wanted)
+
+    assert merged == Config(logging=Logging(level="error"))
+    assert set(kept) == {
+        "debug_addr",
+        "prometheus.enabled",
+        "prometheus.port",
+        "routing_api",
+        "publish_active_apps_interval",
+        "logging.metron_address",
+    }
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_mutual_tls_of_the_metrics_listener_neither_appears_nor_goes(swap: bool) -> None:
+    plain = Config(prometheus=Prometheus(enabled=True))
+    mutual = Config(prometheus=Prometheus(enabled=True, cert_path="/c", key_path="/k", ca_path="/ca"))
+    running, wanted = (mutual, plain) if swap else (plain, mutual)
+
+    assert merge(running, wanted) == (
+        running,
+        ["prometheus.cert_path", "prometheus.key_path", "prometheus.ca_path"],
+    )
+
+
+def test_certificate_of_the_metrics_listener_changes() -> None:
+    running = Config(prometheus=Prometheus(enabled=True, cert_path="/c", key_path="/k", ca_path="/ca"))
+    wanted = Config(prometheus=Prometheus(enabled=True, cert_path="/c2", key_path="/k2", ca_path="/ca2"))
+
+    assert merge(running, wanted) == (wanted, [])

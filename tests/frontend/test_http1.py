@@ -177,6 +177,16 @@ def test_malformed_chunk_after_the_head_was_sent(plane: RunningPlane, client: Ra
 # Other protocols and broken heads.
 
 
+@pytest.mark.parametrize(("value", "count"), [(b"", 1), (b" ", 1), (b"x", 0)])
+def test_empty_content_length_is_counted_by_itself(
+    plane: RunningPlane, client: RawClient, value: bytes, count: int
+) -> None:
+    client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length:%b\r\n\r\n" % value)
+    assert client.read_response().status == 400
+    assert plane.plane.counters.empty_content_length_header == count
+    assert plane.plane.counters.bad_requests == 1
+
+
 def test_http_2_preface_is_a_request_without_a_host(plane: RunningPlane, client: RawClient) -> None:
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 

@@ -39,9 +39,22 @@ def test_request_counts_once_in_each_figure() -> None:
 
     assert counts(observer) == {
         "total_requests\troute-emitter": 1,
+        "responses_2xx\troute-emitter": 1,
         "latency\troute-emitter\t50.0": 1,
         "gorouter_time\t\t1.0": 1,
         "route_lookup_time\t\t30000.0": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "group"), [(204, "2xx"), (302, "3xx"), (404, "4xx"), (503, "5xx"), (101, "xxx")]
+)
+def test_responses_are_counted_by_component_and_first_digit(status: int, group: str) -> None:
+    observer = metrics()
+    served(observer, Seen(status=status, tunnelling=status == 101))
+
+    assert {key: value for key, value in counts(observer).items() if key.startswith("responses_")} == {
+        f"responses_{group}\troute-emitter": 1
     }
 
 
@@ -93,7 +106,11 @@ def test_tunnel_is_a_request_and_no_latency() -> None:
     observer = metrics()
     served(observer, Seen(tunnelling=True, status=101))
 
-    assert set(counts(observer)) == {"total_requests\troute-emitter", "route_lookup_time\t\t30000.0"}
+    assert set(counts(observer)) == {
+        "total_requests\troute-emitter",
+        "responses_xxx\troute-emitter",
+        "route_lookup_time\t\t30000.0",
+    }
 
 
 def test_leg_to_a_route_service_is_not_counted_for_the_app() -> None:
@@ -103,11 +120,11 @@ def test_leg_to_a_route_service_is_not_counted_for_the_app() -> None:
     assert set(counts(observer)) == {"route_lookup_time\t\t30000.0"}
 
 
-def test_without_per_request_reporting_only_requests_are_counted() -> None:
+def test_without_per_request_reporting_only_requests_and_responses_are_counted() -> None:
     observer = metrics(per_request=False)
     served(observer, Seen())
 
-    assert observer.figures() == {"total_requests\troute-emitter": 1}
+    assert counts(observer) == {"total_requests\troute-emitter": 1, "responses_2xx\troute-emitter": 1}
 
 
 def test_apps_are_told_apart_on_request() -> None:
