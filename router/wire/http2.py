@@ -336,9 +336,9 @@ class Engine(Sender):
             self._out.append(window_update_frame(0, self._unreturned))
             self._receive_window += self._unreturned
             self._unreturned = 0
-        if not payload and not flags & END_STREAM:
-            self._take_control()
         piece = without_padding(payload, flags)
+        if not piece and not flags & END_STREAM:
+            self._take_control()
         stream = self.streams.get(stream_id)
         if stream is None or stream.remote_ended:
             self._data_after_end(stream, stream_id)

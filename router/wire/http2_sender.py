@@ -140,8 +140,6 @@ class Sender:
             if sum(map(len, self._out)) >= _PUMPED_BYTES:
                 self.more_to_send = bool(self.blocked)
                 break
-        for stream in list(self.blocked.values()):
-            self._relieve(stream)
 
     def _send_from(self, stream: Stream, most: int) -> bool:
         """Send of one stream's waiting bytes, at most so many; returns whether anything went."""
@@ -165,6 +163,7 @@ class Sender:
                 self._finish_pending(stream, ended)
         if not stream.pending:
             self.blocked.pop(stream.id, None)
+        if stream.is_full:
             self._relieve(stream)
         stream.progressed = stream.progressed or sent
         return sent
@@ -176,7 +175,7 @@ class Sender:
             self.send_head(stream, [], stream.trailers, True)
 
     def _relieve(self, stream: Stream) -> None:
-        if stream.is_full and stream.pending_bytes <= _BUFFERED_BYTES // 2:
+        if stream.pending_bytes <= _BUFFERED_BYTES // 2:
             stream.is_full = False
             stream.writable()
 

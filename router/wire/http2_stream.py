@@ -113,7 +113,10 @@ class Allowance:
             earned = min((now - self._since) * self._rate, self._rate) if self._since else self._rate
             self._since = now
             self._left += earned
-        return self._left >= 0
+            if self._left < 0:
+                self._left += 1
+                return False
+        return True
 
     def give(self, count: int) -> None:
         """Something useful was done."""

@@ -1,0 +1,598 @@
+"""The engine frame by frame: what RFC 9113 lets a peer do, and the exact error for everything else."""
+
+import struct
+
+import pytest
+
+from router.wire import http2_frames
+from router.wire.http2 import Engine, Limits
+from router.wire.http2_frames import ConnectionFault, StreamFault
+from router.wire.http2_hpack import Field
+from router.wire.http2_stream import Stream
+from tests.support.h2peer import (
+    ACK,
+    COMPRESSION_ERROR,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEADERS,
+    NO_ERROR,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITY,
+    PROTOCOL_ERROR,
+    PUSH_PROMISE,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SETTINGS,
+    STREAM_CLOSED,
+    WINDOW_UPDATE,
+    WITH_PRIORITY,
+    Frame,
+    block,
+    frame,
+    get,
+    headers,
+    priority,
+    reset,
+    settings,
+    split,
+    window_update,
+)
+
+OPEN = END_HEADERS
+CLOSED = END_HEADERS | END_STREAM
+GET = block(get())
+POST_5 = [*get(method="POST"), ("content-length", "5")]
+
+
+class Heard(Stream):
+    """A stream that writes down what it hears; with a content-length it holds the body to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: list[tuple[bytes, bytes]] = []
+        self.body: list[bytes] = []
+        self.trailers_heard: list[tuple[bytes, bytes]] | None = None
+        self.ended = False
+        self.codes: list[int] = []
+        self.told: list[str] = []
+
+    def head_received(self, fields: list[Field], ended: bool) -> None:
+        self.head_complete = True
+        self.fields = [field[:2] for field in fields]
+        self.ended = ended
+        length = dict(self.fields).get(b"content-length")
+        if length is not None:
+            self.expected = int(length)
+
+    def body_received(self, piece: bytes, ended: bool) -> None:
+        self.body.append(piece)
+        self.ended = ended
+
+    def trailers_received(self, fields: list[Field]) -> None:
+        self.trailers_heard = [field[:2] for field in fields]
+        self.ended = True
+
+    def aborted(self, code: int) -> None:
+        self.codes.append(code)
+
+    def full(self) -> None:
+        self.told.append("full")
+
+    def writable(self) -> None:
+        self.told.append("writable")
+
+
+class Peer:
+    """An engine as server, and what it says and hears. ``now`` is its clock."""
+
+    def __init__(self, limits: Limits | None = None, *, begun: bool = True) -> None:
+        self.heard: dict[int, Heard] = {}
+        self.engine = Engine(True, limits or Limits(), self._accept)
+        self.engine.start()
+        self.now = 1000.0
+        self.frames: list[Frame] = []
+        if begun:
+            self.send(PREFACE, settings())
+            self.output()
+
+    def _accept(self, stream_id: int) -> Stream:
+        self.heard[stream_id] = Heard()
+        return self.heard[stream_id]
+
+    def send(self, *frames: bytes) -> None:
+        self.engine.receive(b"".join(frames), self.now)
+        while self.engine.more:
+            self.engine.receive(b"", self.now)
+
+    def output(self) -> list[Frame]:
+        frames, rest = split(self.engine.take_output())
+        assert rest == b""
+        return frames
+
+    def answer(self, stream_id: int, body: bytes = b"ok", ended: bool = True) -> None:
+        stream = self.heard[stream_id]
+        self.engine.send_head(stream, [(b":status", b"200")], [], False)
+        self.engine.send_body(stream, body, ended)
+
+
+def outcome(frames: list[Frame]) -> tuple[int, int] | int | None:
+    """A GOAWAY's code, or stream and code of a RST_STREAM; None if there is neither."""
+    for each in frames:
+        if each.kind == GOAWAY:
+            return each.number(4)
+        if each.kind == RST_STREAM:
+            return each.stream_id, each.number()
+    return None
+
+
+BAD_PADDING = frame(DATA, PADDED, 1, b"\x06hello")
+TABLE: list[tuple[str, list[bytes], tuple[int, int] | int | None]] = [
+    # Frames.
+    ("unknown_frame_is_ignored", [frame(0xB, 0xFF, 0, b"whatever")], None),
+    ("unknown_frame_on_a_stream_is_ignored", [frame(0xB, 0, 5, b"whatever")], None),
+    ("undefined_flags_are_ignored", [frame(PING, 0x16, 0, bytes(8))], None),
+    ("reserved_bit_is_ignored", [frame(PING, 0, 1 << 31, bytes(8))], None),
+    ("data_frame_too_long", [headers(1, get(), OPEN), frame(DATA, 0, 1, bytes(16385))], FRAME_SIZE_ERROR),
+    ("headers_frame_too_long", [frame(HEADERS, CLOSED, 1, GET + bytes(16384))], FRAME_SIZE_ERROR),
+    ("largest_frame", [headers(1, get(), OPEN), frame(DATA, 0, 1, bytes(16384))], None),
+    # Header blocks.
+    ("bad_header_block", [frame(HEADERS, CLOSED, 1, b"\x80")], COMPRESSION_ERROR),
+    ("block_that_ends_in_a_literal", [frame(HEADERS, CLOSED, 1, b"\x40\x05ab")], COMPRESSION_ERROR),
+    ("priority_within_a_block", [frame(HEADERS, END_STREAM, 1, GET), priority(1)], PROTOCOL_ERROR),
+    ("unknown_within_a_block", [frame(HEADERS, END_STREAM, 1, GET), frame(0xB, 0, 1)], PROTOCOL_ERROR),
+    ("other_streams_block", [frame(HEADERS, END_STREAM, 1, GET), headers(3, get())], PROTOCOL_ERROR),
+    (
+        "continuation_of_another_stream",
+        [frame(HEADERS, END_STREAM, 1, GET), frame(CONTINUATION, END_HEADERS, 3)],
+        PROTOCOL_ERROR,
+    ),
+    ("continuation_first", [frame(CONTINUATION, END_HEADERS, 1, GET)], PROTOCOL_ERROR),
+    ("continuation_after_end", [headers(1, get()), frame(CONTINUATION, END_HEADERS, 1, GET)], PROTOCOL_ERROR),
+    (
+        "continuation_after_continuation_that_ended",
+        [
+            frame(HEADERS, END_STREAM, 1, GET[:4]),
+            frame(CONTINUATION, END_HEADERS, 1, GET[4:]),
+            frame(CONTINUATION, END_HEADERS, 1, b""),
+        ],
+        PROTOCOL_ERROR,
+    ),
+    ("empty_continuations", [frame(HEADERS, 1, 1, GET), *[frame(CONTINUATION, 0, 1)] * 300], ENHANCE_YOUR_CALM),
+    ("headers_without_a_stream", [frame(HEADERS, CLOSED, 0, GET)], PROTOCOL_ERROR),
+    ("headers_with_bad_padding", [frame(HEADERS, CLOSED | PADDED, 1, b"\xff" + GET)], PROTOCOL_ERROR),
+    ("headers_with_an_even_id", [headers(2, get())], PROTOCOL_ERROR),
+    ("headers_with_a_lower_id", [headers(5, get()), headers(3, get())], PROTOCOL_ERROR),
+    ("headers_that_depend_on_themselves", [frame(HEADERS, CLOSED | 0x20, 1, bytes(3) + b"\1\7" + GET)], (1, 1)),
+    ("headers_too_short_for_priority", [frame(HEADERS, CLOSED | WITH_PRIORITY, 1, b"\0\0")], FRAME_SIZE_ERROR),
+    ("second_headers_without_the_end", [headers(1, get(), OPEN), headers(1, get(), OPEN)], (1, PROTOCOL_ERROR)),
+    # DATA.
+    ("data_without_a_stream", [frame(DATA, 0, 0, b"x")], PROTOCOL_ERROR),
+    ("data_on_an_idle_stream", [frame(DATA, 0, 1, b"x")], PROTOCOL_ERROR),
+    ("data_with_bad_padding", [headers(1, get(), OPEN), BAD_PADDING], PROTOCOL_ERROR),
+    ("data_with_padding_but_no_length", [headers(1, get(), OPEN), frame(DATA, PADDED, 1)], FRAME_SIZE_ERROR),
+    ("data_when_half_closed", [headers(1, get()), frame(DATA, 0, 1, b"x")], (1, STREAM_CLOSED)),
+    ("headers_when_half_closed", [headers(1, get()), headers(1, get())], (1, STREAM_CLOSED)),
+    ("data_after_reset", [headers(1, get(), OPEN), reset(1), frame(DATA, 0, 1, b"x")], (1, STREAM_CLOSED)),
+    ("headers_after_reset", [headers(1, get(), OPEN), reset(1), headers(1, get())], (1, STREAM_CLOSED)),
+    ("body_too_short", [headers(1, POST_5, OPEN), frame(DATA, END_STREAM, 1, b"abcd")], (1, PROTOCOL_ERROR)),
+    ("body_too_long", [headers(1, POST_5, OPEN), frame(DATA, 0, 1, b"abcdef")], (1, PROTOCOL_ERROR)),
+    (
+        "bodies_too_long",
+        [headers(1, POST_5, OPEN), frame(DATA, 0, 1, b"abc"), frame(DATA, END_STREAM, 1, b"def")],
+        (1, PROTOCOL_ERROR),
+    ),
+    (
+        "body_too_short_before_trailers",
+        [headers(1, POST_5, OPEN), frame(DATA, 0, 1, b"abc"), headers(1, [("a", "b")])],
+        (1, PROTOCOL_ERROR),
+    ),
+    # PRIORITY.
+    ("priority_of_an_idle_stream", [priority(9)], None),
+    ("priority_without_a_stream", [priority(0)], PROTOCOL_ERROR),
+    ("priority_of_a_wrong_length", [frame(PRIORITY, 0, 1, bytes(4))], (1, FRAME_SIZE_ERROR)),
+    ("priority_on_itself", [priority(3, 3)], (3, PROTOCOL_ERROR)),
+    # RST_STREAM.
+    ("reset_without_a_stream", [reset(0)], PROTOCOL_ERROR),
+    ("reset_of_an_idle_stream", [reset(1)], PROTOCOL_ERROR),
+    ("reset_of_a_stream_of_ours", [reset(2)], PROTOCOL_ERROR),
+    ("reset_of_a_wrong_length", [headers(1, get()), frame(RST_STREAM, 0, 1, bytes(3))], FRAME_SIZE_ERROR),
+    ("reset_twice", [headers(1, get()), reset(1), reset(1)], None),
+    # SETTINGS.
+    ("settings_acknowledged_with_a_payload", [frame(SETTINGS, ACK, 0, bytes(6))], FRAME_SIZE_ERROR),
+    ("settings_on_a_stream", [frame(SETTINGS, 0, 1)], PROTOCOL_ERROR),
+    ("settings_of_a_wrong_length", [frame(SETTINGS, 0, 0, bytes(5))], FRAME_SIZE_ERROR),
+    ("unknown_setting", [settings((0xFF, 1))], None),
+    ("bad_enable_push", [settings((2, 2))], PROTOCOL_ERROR),
+    ("bad_initial_window", [settings((4, 2**31))], FLOW_CONTROL_ERROR),
+    ("frame_size_too_small", [settings((5, 16383))], PROTOCOL_ERROR),
+    ("frame_size_too_large", [settings((5, 2**24))], PROTOCOL_ERROR),
+    ("bad_extended_connect", [settings((8, 2))], PROTOCOL_ERROR),
+    # PUSH_PROMISE, PING, GOAWAY.
+    ("push_promise", [frame(PUSH_PROMISE, END_HEADERS, 1, bytes(4) + GET)], PROTOCOL_ERROR),
+    ("ping_on_a_stream", [frame(PING, 0, 1, bytes(8))], PROTOCOL_ERROR),
+    ("ping_of_a_wrong_length", [frame(PING, 0, 0, bytes(6))], FRAME_SIZE_ERROR),
+    ("goaway_on_a_stream", [frame(GOAWAY, 0, 1, bytes(8))], PROTOCOL_ERROR),
+    ("goaway_too_short", [frame(GOAWAY, 0, 0, bytes(7))], FRAME_SIZE_ERROR),
+    # WINDOW_UPDATE.
+    ("connection_window_by_0", [window_update(0, 0)], PROTOCOL_ERROR),
+    ("stream_window_by_0", [headers(1, get()), window_update(1, 0)], (1, PROTOCOL_ERROR)),
+    ("window_update_of_a_wrong_length", [frame(WINDOW_UPDATE, 0, 0, bytes(3))], FRAME_SIZE_ERROR),
+    ("window_update_of_an_idle_stream", [window_update(1, 1)], PROTOCOL_ERROR),
+    ("window_update_after_reset", [headers(1, get()), reset(1), window_update(1, 1)], None),
+    ("connection_window_too_large", [window_update(0, 2**31 - 1)], FLOW_CONTROL_ERROR),
+    ("stream_window_too_large", [headers(1, get()), window_update(1, 2**31 - 1)], (1, FLOW_CONTROL_ERROR)),
+    (
+        "initial_window_makes_one_too_large",
+        [headers(1, get()), window_update(1, 2**30), settings((4, 2**31 - 1))],
+        FLOW_CONTROL_ERROR,
+    ),
+]
+
+
+@pytest.mark.parametrize(("frames", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_every_frame_gets_the_error_the_rfc_names(
+    frames: list[bytes], expected: tuple[int, int] | int | None
+) -> None:
+    peer = Peer()
+    peer.send(*frames)
+    assert outcome(peer.output()) == expected
+    assert (peer.engine.failed is not None) == isinstance(expected, int)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 9, 10, 23])
+@pytest.mark.parametrize("row", [0, 7, 20, 30, 40, 60], ids=lambda number: TABLE[number][0])
+def test_bytes_may_come_in_any_pieces(row: int, size: int) -> None:
+    _, frames, expected = TABLE[row]
+    peer = Peer()
+    octets = b"".join(frames)
+    for start in range(0, len(octets), size):
+        peer.send(octets[start : start + size])
+    assert outcome(peer.output()) == expected
+
+
+# The beginning.
+
+
+@pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r", b"X"])
+def test_anything_but_the_preface_is_refused(octets: bytes) -> None:
+    peer = Peer(begun=False)
+    peer.send(octets)
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("first", [frame(PING, 0, 0, bytes(8)), headers(1, get()), frame(SETTINGS, ACK)])
+def test_the_first_frame_must_be_settings(first: bytes) -> None:
+    peer = Peer(begun=False)
+    peer.send(PREFACE, first)
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == PROTOCOL_ERROR
+
+
+def test_settings_are_announced_and_acknowledged() -> None:
+    peer = Peer(Limits(streams=7, window=70000, list_bytes=5000), begun=False)
+    peer.send(PREFACE, settings((3, 5)))
+    first, window, acknowledged = peer.output()
+    pairs = dict(struct.iter_unpack(">HL", first.payload))
+    assert (first.kind, pairs) == (SETTINGS, {4: 70000, 6: 5000, 3: 7, 8: 1})
+    assert (window.kind, window.stream_id) == (WINDOW_UPDATE, 0)
+    assert (acknowledged.kind, acknowledged.flags) == (SETTINGS, ACK)
+    assert peer.engine.peer_streams == 5
+
+
+def test_ping_is_answered_with_its_payload_and_an_answer_is_not() -> None:
+    peer = Peer()
+    peer.send(frame(PING, 0, 0, b"12345678"), frame(PING, ACK, 0, b"12345678"))
+    assert peer.output() == [Frame(PING, ACK, 0, b"12345678")]
+    assert peer.engine.pongs == 1
+
+
+# Streams.
+
+
+def test_a_request_with_body_and_trailers_is_heard_whole() -> None:
+    peer = Peer()
+    peer.send(
+        frame(HEADERS, PADDED | WITH_PRIORITY, 1, b"\x03" + bytes(5) + GET[:7] + bytes(3)),
+        frame(CONTINUATION, END_HEADERS, 1, GET[7:]),
+        frame(DATA, PADDED, 1, b"\x02he\0\0"),
+        frame(DATA, 0, 1, b"llo"),
+        headers(1, [("x-sum", "9")]),
+    )
+    heard = peer.heard[1]
+    assert heard.fields[0] == (b":method", b"GET")
+    assert (b"".join(heard.body), heard.trailers_heard, heard.ended) == (b"hello", [(b"x-sum", b"9")], True)
+
+
+def test_a_stream_closes_when_both_sides_have_ended() -> None:
+    peer = Peer()
+    peer.send(headers(1, get()))
+    peer.answer(1)
+    assert [(each.kind, each.ended) for each in peer.output()] == [(HEADERS, False), (DATA, True)]
+    assert peer.engine.streams == {}
+
+
+@pytest.mark.parametrize("late", [headers(1, get()), frame(DATA, 0, 1, b"x")])
+def test_after_the_end_of_both_sides_nothing_may_come(late: bytes) -> None:
+    peer = Peer()
+    peer.send(headers(1, get()))
+    peer.answer(1)
+    peer.send(late)
+    assert outcome(peer.output()) == STREAM_CLOSED
+
+
+@pytest.mark.parametrize("late", [window_update(1, 5), reset(1), priority(1)])
+def test_frames_that_may_have_crossed_the_end_are_ignored(late: bytes) -> None:
+    peer = Peer()
+    peer.send(headers(1, get()))
+    peer.answer(1)
+    peer.send(late)
+    assert outcome(peer.output()) is None
+
+
+def test_what_crosses_our_reset_is_ignored_but_decoded() -> None:
+    peer = Peer()
+    peer.send(headers(1, get(), OPEN))
+    peer.engine.reset(peer.heard[1], NO_ERROR)
+    peer.output()
+    entry = b"\x40\x03x-a\x01b"
+    peer.send(
+        frame(DATA, 0, 1, b"late"), frame(HEADERS, CLOSED, 1, entry), frame(HEADERS, CLOSED, 3, GET + b"\xbe")
+    )
+    assert outcome(peer.output()) is None
+    assert peer.heard[3].fields[-1] == (b"x-a", b"b")
+
+
+def test_resets_of_long_ago_are_forgotten_without_harm() -> None:
+    peer = Peer()
+    for stream_id in range(1, 801, 2):
+        peer.send(headers(stream_id, get(), OPEN))
+        peer.engine.reset(peer.heard[stream_id], NO_ERROR)
+    peer.output()
+    peer.send(frame(DATA, 0, 1, b"late"), headers(1, [("a", "b")]))
+    assert outcome(peer.output()) is None
+
+
+def test_a_fault_on_one_stream_leaves_the_others_alone() -> None:
+    peer = Peer()
+    peer.send(headers(1, POST_5, OPEN), headers(3, get()), frame(DATA, END_STREAM, 1, b"x"))
+    peer.answer(3)
+    assert (peer.heard[1].codes, peer.heard[3].codes) == ([PROTOCOL_ERROR], [])
+    assert peer.engine.stream_faults == 1
+
+
+def test_a_stream_may_refuse_its_head() -> None:
+    class Picky(Heard):
+        def head_received(self, fields: list[Field], ended: bool) -> None:
+            raise StreamFault(self.id, PROTOCOL_ERROR, "no")
+
+    engine = Engine(True, Limits(), lambda _: Picky())
+    engine.receive(PREFACE + settings() + headers(1, get()), 0.0)
+    assert outcome(split(engine.take_output())[0]) == (1, PROTOCOL_ERROR)
+    assert engine.streams == {}
+
+
+def test_streams_beyond_the_limit_are_refused_until_others_end() -> None:
+    peer = Peer(Limits(streams=2))
+    peer.send(*[headers(stream_id, get()) for stream_id in (1, 3, 5)])
+    assert outcome(peer.output()) == (5, REFUSED_STREAM)
+    peer.answer(1)
+    peer.output()
+    peer.send(headers(7, get()))
+    assert set(peer.engine.streams) == {3, 7}
+    peer.answer(3)
+    peer.engine.held = 1
+    peer.send(headers(9, get()))
+    assert outcome(peer.output()) == (9, REFUSED_STREAM)
+
+
+def test_heads_are_read_in_portions_so_that_others_get_their_turn() -> None:
+    peer = Peer()
+    peer.engine.receive(b"".join(headers(2 * number + 1, get()) for number in range(100)), 0.0)
+    assert (len(peer.heard), peer.engine.more) == (64, True)
+    peer.engine.receive(b"", 0.0)
+    assert (len(peer.heard), peer.engine.more) == (100, False)
+
+
+# The end.
+
+
+def test_after_the_last_goaway_new_streams_are_ignored_and_old_ones_served() -> None:
+    peer = Peer()
+    peer.engine.announce_end()
+    first, ping = peer.output()
+    assert (first.number(), first.number(4), ping.kind) == (2**31 - 1, NO_ERROR, PING)
+    peer.send(headers(1, get()))
+    peer.engine.end()
+    assert [(each.number(), each.number(4)) for each in peer.output()] == [(1, NO_ERROR)]
+    peer.send(headers(3, get(), OPEN), frame(DATA, 0, 3, b"unheard"))
+    peer.answer(1)
+    assert set(peer.heard) == {1}
+    assert outcome(peer.output()) is None
+
+
+def test_a_broken_connection_tells_every_stream_and_reads_no_more() -> None:
+    peer = Peer()
+    peer.send(headers(1, get(), OPEN), frame(PING, 0, 3, bytes(8)), headers(3, get()))
+    assert peer.heard[1].codes == [PROTOCOL_ERROR]
+    assert list(peer.heard) == [1]
+    peer.send(headers(5, get()))
+    assert list(peer.heard) == [1]
+
+
+def test_goaway_of_the_peer_is_noted() -> None:
+    peer = Peer()
+    peer.send(frame(GOAWAY, 0, 0, struct.pack(">LL", 7, 2) + b"debug"))
+    assert (peer.engine.peer_left, peer.engine.peer_left_code) == (7, 2)
+
+
+# What a peer may send.
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        frame(PING, 0, 0, bytes(8)),
+        settings(),
+        frame(SETTINGS, ACK),
+        priority(5),
+        frame(DATA, 0, 1),
+        frame(DATA, PADDED, 1, b"\0"),
+        window_update(0, 1),
+        window_update(1, 1),
+        frame(0xB, 0, 0),
+    ],
+    ids=["ping", "settings", "ack", "priority", "empty data", "padded data", "window", "stream window", "unknown"],
+)
+def test_a_flood_of_frames_that_move_nothing_ends_the_connection(useless: bytes) -> None:
+    peer = Peer(Limits(control_frames=100))
+    peer.send(headers(1, get(), OPEN))
+    peer.send(*[useless] * 90)
+    assert peer.engine.failed is None
+    for _ in range(20):
+        peer.now += 1.0
+        peer.send(*[useless] * 90)
+    assert peer.engine.failed is None
+    peer.send(*[useless] * 300)
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == ENHANCE_YOUR_CALM
+
+
+def test_window_updates_are_earned_by_what_was_sent() -> None:
+    peer = Peer(Limits(control_frames=100))
+    peer.send(settings((4, 1 << 20)), window_update(0, 1 << 24), headers(1, get()))
+    peer.answer(1, b"", False)
+    for _ in range(100):
+        peer.engine.send_body(peer.heard[1], bytes(1000), False)
+        peer.send(window_update(1, 1000), window_update(0, 1000))
+    assert peer.engine.failed is None
+
+
+def test_cancelling_streams_again_and_again_ends_the_connection() -> None:
+    peer = Peer(Limits(resets=50))
+    peer.send(*[headers(number, get()) + reset(number) for number in range(1, 2001, 2)])
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == ENHANCE_YOUR_CALM
+    assert len(peer.heard) <= 150
+
+
+def test_making_us_reset_streams_counts_like_cancelling_them() -> None:
+    peer = Peer(Limits(resets=50))
+    peer.send(*[headers(number, get(), OPEN) + window_update(number, 0) for number in range(1, 2001, 2)])
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == ENHANCE_YOUR_CALM
+
+
+def test_cancelling_now_and_then_among_answered_requests_is_ordinary() -> None:
+    peer = Peer(Limits(resets=50))
+    for number in range(1, 2001, 4):
+        peer.send(headers(number, get()), headers(number + 2, get()))
+        peer.answer(number)
+        peer.send(reset(number + 2))
+    assert peer.engine.failed is None
+
+
+def test_a_peer_that_asks_but_does_not_read_is_cut_off() -> None:
+    peer = Peer(Limits(control_frames=10**6))
+    peer.engine.writable = False
+    for _ in range(20):
+        peer.send(*[frame(PING, 0, 0, bytes(8))] * 1000)
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == ENHANCE_YOUR_CALM
+
+
+def test_a_header_list_far_above_the_limit_ends_the_connection_before_it_takes_memory() -> None:
+    peer = Peer(Limits(list_bytes=10_000))
+    bomb = b"\x40\x01a\x7f\xa1\x1e" + bytes(4000)
+    peer.send(frame(HEADERS, CLOSED, 1, GET + bomb + b"\xbe" * 8000))
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == ENHANCE_YOUR_CALM
+    assert peer.heard == {}
+
+
+def test_a_header_block_far_above_the_limit_is_not_even_gathered() -> None:
+    peer = Peer(Limits(list_bytes=10_000))
+    peer.send(frame(HEADERS, END_STREAM, 1, bytes(16000)), *[frame(CONTINUATION, 0, 1, bytes(16000))] * 6)
+    assert peer.engine.failed is not None
+    assert peer.engine.failed.code == ENHANCE_YOUR_CALM
+
+
+# Windows of what is received.
+
+
+def test_more_than_the_stream_window_is_an_error_of_the_stream() -> None:
+    peer = Peer(Limits(window=20_000))
+    peer.send(headers(1, get(), OPEN))
+    peer.engine.withhold_body(peer.heard[1])
+    peer.send(frame(DATA, 0, 1, bytes(16000)), frame(DATA, 0, 1, bytes(4001)))
+    assert outcome(peer.output()) == (1, FLOW_CONTROL_ERROR)
+
+
+def test_more_than_the_connection_window_is_an_error_of_the_connection() -> None:
+    peer = Peer()
+    peer.engine._receive_window = 10
+    peer.send(headers(1, get(), OPEN), frame(DATA, 0, 1, bytes(11)))
+    assert outcome(peer.output()) == FLOW_CONTROL_ERROR
+
+
+def test_a_window_is_given_back_only_to_those_who_take_their_body() -> None:
+    peer = Peer(Limits(window=20_000))
+    peer.send(headers(1, get(), OPEN), headers(3, get(), OPEN))
+    peer.engine.withhold_body(peer.heard[1])
+    peer.send(frame(DATA, PADDED, 1, b"\x05" + bytes(12_000)), frame(DATA, 0, 3, bytes(12_000)))
+    assert [(each.kind, each.stream_id, each.number()) for each in peer.output()] == [(WINDOW_UPDATE, 3, 12_000)]
+    peer.engine.take_body(peer.heard[1])
+    assert [(each.kind, each.stream_id, each.number()) for each in peer.output()] == [(WINDOW_UPDATE, 1, 12_001)]
+
+
+def test_the_connection_window_is_given_back_even_for_streams_that_are_gone() -> None:
+    peer = Peer(Limits(window=2**31 - 1))
+    peer.send(headers(1, get(), OPEN))
+    peer.engine.reset(peer.heard[1], NO_ERROR)
+    peer.output()
+    for _ in range(513):
+        peer.send(frame(DATA, 0, 1, bytes(16384)))
+    assert [(each.kind, each.stream_id) for each in peer.output()] == [(WINDOW_UPDATE, 0)]
+
+
+# The other end.
+
+
+def test_two_engines_understand_each_other() -> None:
+    server = Peer(begun=False)
+    client = Engine(False, Limits())
+    client.start()
+    ours = Heard()
+    client.open(ours, [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/")], [b"X-A: 1"], False)
+    client.send_body(ours, b"x" * 40_000, True)
+    server.send(client.take_output())
+    assert b"".join(server.heard[1].body) == b"x" * 40_000
+    assert server.heard[1].fields[-1] == (b"x-a", b"1")
+    server.answer(1, b"answer")
+    client.receive(server.engine.take_output(), 0.0)
+    assert (ours.fields, ours.body, ours.ended) == ([(b":status", b"200")], [b"answer"], True)
+    assert (client.streams, client.peer_streams, client.peer_extended_connect) == ({}, 250, True)
+
+
+def test_a_server_may_not_open_streams_nor_push() -> None:
+    for bad in (headers(2, get()), frame(PUSH_PROMISE, END_HEADERS, 1, bytes(4) + GET), settings((2, 1))):
+        client = Engine(False, Limits())
+        client.receive(settings() + bad, 0.0)
+        assert client.failed is not None
+        assert client.failed.code == PROTOCOL_ERROR
+
+
+def test_faults_say_what_is_wrong() -> None:
+    peer = Peer()
+    peer.send(frame(PING, 0, 1, bytes(8)))
+    assert peer.output()[-1].payload[8:] == b"PING on a stream"
+    assert str(ConnectionFault(1, "text")) == "text"
+    assert http2_frames.PREFACE == PREFACE
