@@ -193,6 +193,8 @@ class BackendConnection(asyncio.BufferedProtocol):
                 exchange.tunnel_from_backend(data)
             else:
                 raise BadMessage(502, "bytes after the response")
+        except BackendFailure as failure:
+            self._fail(failure)
         except BadMessage as error:
             self._fail(BackendFailure(PROTOCOL, f"net/http: HTTP/1.x transport connection broken: {error.reason}"))
 

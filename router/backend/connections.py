@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.backend.connection import BackendConnection
-from router.backend.failure import CONNECT_TIMEOUT, NAME_MISMATCH, BackendFailure, of_dial, of_tls
+from router.backend.failure import CONNECT_TIMEOUT, NAME_MISMATCH, PROTOCOL, BackendFailure, of_dial, of_tls
 from router.backend.service import connect_allowed
 from router.routing.pool import Endpoint
 from router.tls_stream import TlsStream, is_issuer_ambiguous
@@ -115,11 +115,11 @@ class Connections:
             idle.remove(connection)
 
     def check_response_head(self, raw: bytes) -> None:
-        """Refuse a response head over the configured limits. Raises `BadMessage`."""
+        """Refuse a response head over the configured limits. Raises `BackendFailure` or `BadMessage`."""
         self.check_response_size(len(raw))
         limit = self._options.max_headers
         if limit and raw.count(b"\r\n") > limit:
-            raise BadMessage(502, "Too many response headers")
+            raise BackendFailure(PROTOCOL, "Too many response headers")
 
     def check_response_size(self, size: int) -> None:
         """Refuse a head, complete or not, of more bytes than configured. Raises `BadMessage`."""

@@ -11,20 +11,25 @@ from router.routing.pool import Pool
 from router.wire.http1 import RequestHead
 
 
-def instance_pool(pool: Pool | None, head: RequestHead) -> Pool | reply.Reply:
+def instance_pool(pool: Pool | None, head: RequestHead) -> Pool | reply.Reply | None:
     """Return the part of a route's pool that the request asks for, or the answer to a request that gets none.
+
+    An empty field asks for nothing: with two such the whole pool is returned.
 
     Args:
         pool: None if there is no such route: who asks for an instance of it is told that there is none.
     """
     wanted = head.special.get(b"x-cf-app-instance")
-    if wanted is not None:
+    if wanted:
         app = parse_app_instance(wanted)
         if app is None:
             return reply.malformed_app_instance()
         found = app_instance_pool(pool, *app) if pool is not None else None
         return found if found is not None else reply.unknown_app_instance(app[1], app[0], head.host)
-    process = parse_process_instance(head.special[b"x-cf-process-instance"])
+    wanted = head.special.get(b"x-cf-process-instance")
+    if not wanted:
+        return pool
+    process = parse_process_instance(wanted)
     if process is None:
         return reply.malformed_process_instance()
     found = process_instance_pool(pool, *process) if pool is not None else None

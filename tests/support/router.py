@@ -197,9 +197,11 @@ class RunningRouter:
         return f"log ends:\n{tail}\nstderr ends:\n{stderr.read_text()[-3000:] if stderr.exists() else ''}"
 
     def access_lines(self) -> list[str]:
+        """The whole lines of the access log; a reader may come in the middle of a write."""
         if not self.access_log.exists():
             return []
-        return self.access_log.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        text = self.access_log.read_text(encoding="utf-8", errors="surrogateescape")
+        return text[: text.rfind("\n") + 1].splitlines()
 
     def wait_access_line(self, containing: str, *, count: int = 1) -> str:
         """Wait for the count-th access-log line that contains the text, and return it."""
