@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from router.config.schema import Config
+    from router.registrar.service_command import ServiceCommand
 
 CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -46,7 +47,7 @@ def read_config(path: Path) -> "Config":
         sys.exit(1)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--uri", "uris", multiple=True, metavar="HOST[/PATH]", help="Route to announce; repeatable.")
 @click.option("--port", default="", help="Port of the instance.")
 @click.option("--tls-port", default="", metavar="PORT", help="Port at which the router must speak TLS instead.")
@@ -64,23 +65,80 @@ def read_config(path: Path) -> "Config":
 @click.option("--loadbalancing", "algorithm", default="", metavar="NAME", help="round-robin or least-connection.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="For metrics and logs; repeatable.")
 @click.option("--nats", multiple=True, metavar="URL", help=f"NATS server; repeatable. [default: {DEFAULT_NATS}]")
-@click.option("-c", "config_file", type=CONFIG_FILE, help="Take the NATS settings from this Gorouter YAML file.")
+@click.option(
+    "-c",
+    "config_file",
+    type=CONFIG_FILE,
+    help="Without --uri: routes to keep, as route-registrar's JSON or YAML. With it: a Gorouter YAML file that "
+    "tells the NATS settings.",
+)
 @click.option("--interval", default="", metavar="SECONDS", help="[default: what the routers ask for, else 20]")
 @click.option("--connect-timeout", default=10.0, type=click.FloatRange(0.1), show_default=True, metavar="SECONDS")
-def register(config_file: Path | None, connect_timeout: float, **options: Any) -> None:
-    """Announce a route over NATS until stopped, then unregister it.
+@click.option("--pidfile", type=CONFIG_FILE, help="Where the process id is written.")
+@click.option("--dry-run", is_flag=True, help="Show what would be published, and leave.")
+@click.pass_context
+def register(
+    context: click.Context,
+    /,
+    config_file: Path | None,
+    connect_timeout: float,
+    pidfile: Path | None,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Announce routes over NATS until stopped, then unregister them.
 
     \b
     router register --uri app.example.com --port 9000
     router register --uri app.example.com/api --tls-port 9443 --san INSTANCE-GUID -c router.yml
+    router register -c registrar.json
+
+    With -c alone it does route-registrar's work: its files as they are, each route announced while its health
+    check succeeds.
 
     Exit status: 0 when stopped by SIGINT or SIGTERM, 1 if no NATS server answers within --connect-timeout, 2 for
     wrong arguments. Once connected it goes on whatever happens to NATS, and announces anew when it is back.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if config_file is not None and not options["uris"]:
+        if given := [name for name, value in options.items() if value]:
+            raise click.UsageError(f"{', '.join(given)}: not together with -c alone, whose file says it all")
+        service = service_of(config_file)
+        sys.exit(service.dry_run() if dry_run else service.run(connect_timeout_s=connect_timeout, pidfile=pidfile))
+    if pidfile is not None:
+        raise click.UsageError("--pidfile goes with -c alone")
+    register_one(config_file, connect_timeout, dry_run, options)
+
+
+@register.command("check")
+@click.option("-c", "config_file", type=CONFIG_FILE, required=True, help="Route-registrar's JSON or YAML.")
+def check_service(config_file: Path) -> None:
+    """Check a file of routes and the dynamic files it names: prints every mistake; exit status 0 or 1."""
+    sys.exit(service_of(config_file).check())
+
+
+def service_of(config_file: Path) -> "ServiceCommand":
+    """Read a file of routes; a bad one ends the command with all its problems and status 1."""
+    from router.registrar.register import new_instance_id
+    from router.registrar.service_command import ServiceCommand
+    from router.registrar.service_config import ConfigProblems
+
+    try:
+        return ServiceCommand(
+            config_file, new_instance_id(), say=click.echo, complain=lambda text: complain([text])
+        )
+    except ConfigProblems as error:
+        complain(error.problems)
+        sys.exit(1)
+
+
+def register_one(config_file: Path | None, connect_timeout: float, dry_run: bool, options: dict[str, Any]) -> None:
+    """Announce the one route that the options describe; ends the command."""
     import asyncio
 
     from router.registrar.address import own_address
-    from router.registrar.announced import AnnouncementError
+    from router.registrar.announced import AnnouncementError, encoded
     from router.registrar.register import Arguments, new_instance_id, read, read_interval
     from router.registrar.register import register as announce
 
@@ -98,6 +156,9 @@ def register(config_file: Path | None, connect_timeout: float, **options: Any) -
     if problems:
         complain([*problems, "nothing was announced; --help shows an example"])
         sys.exit(2)
+    if dry_run:
+        click.echo(f"router.register {encoded(announcement).decode()}")
+        return
     urls, tls = nats_of(config_file) if config_file is not None else (options["nats"] or [DEFAULT_NATS], None)
     announcing = announce(
         announcement,

@@ -165,9 +165,7 @@ class Announcer:
     ) -> list[Announced]:
         """Announce many routes, as `announce` does; if one is malformed, none is announced."""
         accepted = self._accept(routes, interval_s)
-        self._enter(accepted)
-        await self._speak_what_is_needed(accepted)
-        await self._register(accepted)
+        await self._begin(accepted)
         return accepted
 
     async def update(self, announced: Announced, route: AnyRoute) -> Announced:
@@ -180,11 +178,13 @@ class Announcer:
         """
         (accepted,) = self._accept([route], announced.own_interval_s)
         was_announced = self._schedule.remove(announced)
-        self._enter([accepted])
-        await self._speak_what_is_needed([accepted])
-        await self._register([accepted])
-        if was_announced:
-            await self._unregister(left_behind(announced, accepted))
+        left = left_behind(announced, accepted) if was_announced else []
+        try:
+            await self._begin([accepted])
+        except asyncio.CancelledError:
+            self._owe(left)
+            raise
+        await self._unregister(left)
         return accepted
 
     async def withdraw(self, *announced: Announced) -> None:
@@ -235,6 +235,16 @@ class Announcer:
             raise AnnouncementError(problems)
         return accepted
 
+    async def _begin(self, accepted: Sequence[Announced]) -> None:
+        self._enter(accepted)
+        try:
+            await self._speak_what_is_needed(accepted)
+            await self._register(accepted)
+        except asyncio.CancelledError:
+            # The caller will not get to hold what could withdraw them.
+            self._owe([each for each in accepted if self._schedule.remove(each)])
+            raise
+
     def _enter(self, accepted: Iterable[Announced]) -> None:
         now = asyncio.get_running_loop().time()
         for each in accepted:
@@ -261,11 +271,26 @@ class Announcer:
                 return
 
     async def _unregister(self, announced: Sequence[Announced]) -> None:
-        messages = [(each.unregister, each.payload) for each in announced]
-        if not await self._publish(messages):
-            self._owed.update(dict.fromkeys(messages))
-            while len(self._owed) > MOST_OWED:
-                del self._owed[next(iter(self._owed))]
+        try:
+            taken = await self._publish([(each.unregister, each.payload) for each in announced])
+        except asyncio.CancelledError:
+            self._owe(announced)
+            raise
+        if not taken:
+            self._owe(announced)
+
+    def _owe(self, announced: Iterable[Announced]) -> None:
+        """Have routes unregistered as soon as it can be done."""
+        self._owed.update(((each.unregister, each.payload), None) for each in announced)
+        while len(self._owed) > MOST_OWED:
+            del self._owed[next(iter(self._owed))]
+        self._wake.set()
+
+    async def _pay(self) -> None:
+        owed = list(self._owed)
+        if owed and await self._publish(owed):
+            for message in owed:
+                self._owed.pop(message, None)
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]]) -> bool:
         """Send in batches, each taken by the server before the next. False if the connection was lost."""
@@ -282,6 +307,7 @@ class Announcer:
         loop = asyncio.get_running_loop()
         while not self._closing:
             self._wake.clear()
+            await self._pay()
             due = self._schedule.take_due(loop.time() + TICK_S, BATCH) if self._bus.up else []
             await self._register(due)
             if len(due) < BATCH and not self._closing:
@@ -295,11 +321,9 @@ class Announcer:
 
     async def _up(self, server: str) -> None:
         self._observer.connected(server)
-        owed = list(self._owed)
+        await self._pay()
         # Flushed though nothing may be owed: from here on no router's word is missed.
-        if await self._publish(owed) and await self._bus.flush():
-            for message in owed:
-                self._owed.pop(message, None)
+        await self._bus.flush()
         self._announce_everything(lambda announced: True)
         self._await_answer()
         for dialect in self._dialects():

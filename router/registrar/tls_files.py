@@ -8,11 +8,12 @@ import contextlib
 import os
 import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 
-class TlsFiles(NamedTuple):
+@dataclass(frozen=True)
+class TlsFiles:
     """PEM files; called, it makes a context of what they hold at that moment. For ``Announcer(tls=…)``."""
 
     ca: Path | str | None = None

@@ -264,6 +264,18 @@ async def test_malformed_update_leaves_the_route_announced(nats_server: NatsServ
         assert tested.announced == [first.route]
 
 
+async def test_route_whose_announcing_was_cancelled_is_taken_back(nats_server: NatsServer, heard: Heard) -> None:
+    async with announcer(nats_server) as tested:
+        task = asyncio.ensure_future(tested.announce(ONE))
+        await asyncio.sleep(0)
+        assert tested.announced != []
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert tested.announced == []
+        await heard.until_count("unregister", 1)
+
+
 async def test_denied_route_is_unregistered_and_never_registered(nats_server: NatsServer, heard: Heard) -> None:
     async with announcer(nats_server) as tested:
         assert await tested.deny(ONE)

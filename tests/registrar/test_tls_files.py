@@ -1,6 +1,7 @@
 """Certificates in files that are replaced, against a NATS server that verifies its clients."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ def written(directory: Path, authority: Authority, issuer: Authority) -> TlsFile
     """Write the CA that servers have, and a certificate of the announcer's by some issuer."""
     pair = issue(issuer, ["announcer.test"], client=True, server=False)
     files = TlsFiles(*(directory / name for name in ("ca.pem", "own.pem", "own.key")))
-    texts = (authority.pair.certificate, pair.certificate, pair.private_key)
-    for file, text in zip(files, texts, strict=True):
-        Path(str(file)).write_text(text)
+    texts = {"ca.pem": authority.pair.certificate, "own.pem": pair.certificate, "own.key": pair.private_key}
+    for name, text in texts.items():
+        (directory / name).write_text(text)
     return files
 
 
@@ -45,7 +46,7 @@ async def test_file_that_cannot_be_read_is_named_and_waited_for(tmp_path: Path) 
     server = NatsServer(tmp_path, tls=authority)
     server.start()
     files = written(tmp_path, authority, authority)
-    absent, present = files._replace(certificate=tmp_path / "later.pem"), str(files.certificate)
+    absent, present = replace(files, certificate=tmp_path / "later.pem"), str(files.certificate)
     seen = Recording()
     try:
         async with Announcer(

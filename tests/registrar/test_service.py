@@ -1,0 +1,181 @@
+"""`router register -c` as a process, heard by a real nats-server and seen through a whole router."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.registrar.test_checks import script
+from tests.registrar.test_route_files import write
+from tests.support.announce import status_of
+from tests.support.nats import NatsServer
+from tests.support.ports import free_port
+from tests.support.recorder import RecordingBackend
+from tests.support.router import RunningRouter
+from tests.support.waiting import wait_until
+
+POLLING = "import router.registrar.service as s; s.POLL_INTERVAL_S = 0.05; from router.cli import main; main()"
+"""The command, looking at dynamic files more often."""
+
+
+class Registrar:
+    """One `router register -c` process and its configuration."""
+
+    def __init__(self, directory: Path, nats_port: int) -> None:
+        self.status_port = free_port()
+        self.file = directory / "registrar.json"
+        self.directory = directory
+        self.config: dict[str, Any] = {
+            "message_bus_servers": [{"host": f"127.0.0.1:{nats_port}"}],
+            "host": "127.0.0.1",
+            "routes": [],
+            "dynamic_config_globs": [f"{directory}/dynamic/*.yml"],
+            "status": {"port": self.status_port},
+        }
+
+    def add(self, name: str, port: int, **more: Any) -> None:
+        route = {"name": name, "port": port, "uris": [f"{name}.test"], "registration_interval": "200ms", **more}
+        self.config["routes"].append(route)
+
+    @contextmanager
+    def running(self, *options: str) -> Iterator["subprocess.Popen[str]"]:
+        self.file.write_text(json.dumps(self.config))
+        (self.directory / "dynamic").mkdir(exist_ok=True)
+        command = [sys.executable, "-c", POLLING, "register", "-c", str(self.file), *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate(timeout=30)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and text of what the status listener serves; 0 if it does not."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.status_port}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+
+@pytest.fixture
+def registrar(tmp_path: Path, nats_server: NatsServer) -> Registrar:
+    return Registrar(tmp_path, nats_server.port)
+
+
+@pytest.fixture
+def backend() -> Iterator[RecordingBackend]:
+    recorder = RecordingBackend()
+    yield recorder
+    recorder.close()
+
+
+def test_routes_are_reached_while_healthy_and_gone_after_the_end(
+    tmp_path: Path, registrar: Registrar, router: RunningRouter, backend: RecordingBackend
+) -> None:
+    healthy = tmp_path / "healthy"
+    probe = script(tmp_path, f"test -e {healthy}")
+    registrar.add("plain", backend.port)
+    registrar.add("tried", backend.port, health_check={"name": "c", "script_path": probe.path, "timeout": "190ms"})
+    registrar.config["routes"][1]["registration_interval"] = "5s"
+    registrar.config["routes"][1]["health_check"]["timeout"] = "4s"
+    healthy.touch()
+    with registrar.running() as process:
+        for host in ("plain.test", "tried.test"):
+            wait_until(lambda host=host: status_of(router.port, host) == 200, f"{host} is routed")  # type: ignore[misc]
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, "")
+    assert "tried: announced" in output
+    assert output.endswith("unregistered everything\n")
+    for host in ("plain.test", "tried.test"):
+        wait_until(lambda host=host: status_of(router.port, host) == 404, f"{host} is gone")  # type: ignore[misc]
+
+
+def test_dynamic_files_are_followed_and_taken_back_at_the_end_too(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend
+) -> None:
+    with registrar.running() as process:
+        wait_until(lambda: registrar.get("/healthz")[0] == 200, "it runs")
+        file = registrar.directory / "dynamic" / "a.yml"
+        write(file, "first", port=backend.port)
+        wait_until(lambda: status_of(router.port, "first.test") == 200, "first is routed")
+        write(file, "second", port=backend.port)
+        wait_until(lambda: status_of(router.port, "second.test") == 200, "second is routed")
+        wait_until(lambda: status_of(router.port, "first.test") == 404, "first is gone")
+        process.terminate()
+        process.communicate(timeout=30)
+    wait_until(lambda: status_of(router.port, "second.test") == 404, "second is gone")
+
+
+def test_changed_interval_keeps_a_dynamic_route(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend
+) -> None:
+    with registrar.running() as process:
+        file = registrar.directory / "dynamic" / "a.yml"
+        write(file, "a", port=backend.port)
+        wait_until(lambda: status_of(router.port, "a.test") == 200, "it is routed")
+        write(file, "a", "b", port=backend.port, registration_interval="1h")
+        wait_until(lambda: status_of(router.port, "b.test") == 200, "the second is routed")
+        wait_until(lambda: status_of(router.port, "a.test") == 200, "the first is routed")
+        process.terminate()
+        output, _ = process.communicate(timeout=30)
+    assert output.count("a: found in") == 2
+
+
+def test_status_listener_tells_health_and_figures(
+    tmp_path: Path, nats_server: NatsServer, registrar: Registrar
+) -> None:
+    registrar.add("good", 1)
+    failing = {"name": "c", "script_path": script(tmp_path, "exit 1").path, "timeout": "100ms"}
+    registrar.add("bad", 1, health_check=failing)
+    registrar.config["routes"][1]["registration_interval"] = "10s"
+    registrar.config["routes"][1]["health_check"]["timeout"] = "5s"
+    with registrar.running():
+        wait_until(lambda: "announcer_checks_total" in registrar.get("/metrics")[1], "the check was counted")
+        wait_until(lambda: '"announced": 1' in registrar.get("/healthz")[1], "the good one is announced")
+        status, text = registrar.get("/healthz")
+        assert (status, json.loads(text)) == (200, {"nats": "connected", "announced": 1, "routes": 2})
+        metrics = registrar.get("/metrics")[1]
+        assert 'announcer_checks_total{result="failed",route="bad"} 1.0' in metrics
+        assert 'announcer_routes{state="withheld"} 1.0' in metrics
+        assert "announcer_nats_connected 1.0" in metrics
+        nats_server.kill()
+        wait_until(lambda: registrar.get("/healthz")[0] == 503, "the loss of NATS shows")
+        nats_server.start()
+        wait_until(lambda: registrar.get("/healthz")[0] == 200, "it is back")
+
+
+def test_process_id_is_written(tmp_path: Path, registrar: Registrar) -> None:
+    pidfile = tmp_path / "pid"
+    with registrar.running("--pidfile", str(pidfile)) as process:
+        wait_until(lambda: registrar.get("/healthz")[0] == 200, "it runs")
+        assert pidfile.read_text() == f"{process.pid}\n"
+
+
+def test_status_address_that_is_taken_ends_it(registrar: Registrar) -> None:
+    with RecordingBackend() as other:
+        registrar.config["status"]["port"] = other.port
+        with registrar.running() as process:
+            _, errors = process.communicate(timeout=30)
+            assert process.returncode == 1
+    assert "address already in use" in errors
+
+
+def test_absent_nats_ends_it(registrar: Registrar, nats_server: NatsServer) -> None:
+    nats_server.kill()
+    with registrar.running("--connect-timeout", "0.3") as process:
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+    assert "no NATS server reachable within 0.3 s" in errors
