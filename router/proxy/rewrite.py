@@ -78,7 +78,7 @@ def forward_client_cert(head: RequestHead, mode: str, presented: bytes) -> None:
     Args:
         presented: base64 of the DER certificate that this connection's client presented; empty if none.
     """
-    if mode == FORWARD and presented:
+    if mode == ALWAYS_FORWARD or (mode == FORWARD and presented):
         return
     head.lines = [line for line in head.lines if line_name(line) != b"x-forwarded-client-cert"]
     if mode == SANITIZE_SET and presented:

@@ -456,3 +456,82 @@ def test_certificate_without_alternative_names_serves_those_who_take_it(start_li
         with RawClient(live.router.ssl_port, tls=context, server_name=name) as client:
             assert isinstance(client.socket, ssl.SSLSocket)
             assert client.socket.getpeercert(binary_form=True) == shown.der
+
+
+@pytest.mark.parametrize(
+    ("suites", "spoken"),
+    [
+        ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("ECDHE-RSA-AES128-GCM-SHA256:TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+        ("RC4-SHA:ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES128-SHA256"),
+        ("TLS_AES_128_GCM_SHA256:ECDHE-ECDSA-AES256-SHA", "ECDHE-ECDSA-AES256-SHA"),
+    ],
+)
+def test_suites_are_named_in_either_form(
+    start_live: StartLive, authority: Authority, suites: str, spoken: str
+) -> None:
+    live = start_live(https_config([issue(authority, ["default.test"])], cipher_suites=suites, max_tls_version=""))
+    context = client_context(authority)
+    context.set_ciphers("ALL")
+    with RawClient(live.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert (client.socket.cipher() or ("",))[0] == spoken
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1 is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("lowest", "version"), [("TLSv1.0", ssl.TLSVersion.TLSv1), ("TLSv1.1", ssl.TLSVersion.TLSv1_1)]
+)
+def test_old_versions_are_spoken_where_they_are_asked_for(
+    start_live: StartLive, https: Live, authority: Authority, lowest: str, version: ssl.TLSVersion
+) -> None:
+    suites = SUITES + ":ECDHE-ECDSA-AES128-SHA"
+    pairs = [issue(authority, ["default.test"])]
+    live = start_live(https_config(pairs, min_tls_version=lowest, cipher_suites=suites))
+    context = client_context(authority)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with RawClient(live.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert client.get(host="nobody.test").status == 404
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        RawClient(https.router.ssl_port, tls=context, server_name="default.test")
+
+
+def test_claimed_client_certificate_means_nothing_on_the_plain_listener(
+    start_live: StartLive, authority: Authority, clients_ca: Authority, backend: RecordingBackend
+) -> None:
+    for mode, told in (("always_forward", ["a"]), ("forward", []), ("sanitize_set", [])):
+        live = with_client_certificates(
+            start_live, authority, clients_ca, client_cert_validation="none", forwarded_client_cert=mode
+        )
+        host = live.route(backend)
+        with live.client() as client:
+            client.get(host=host, headers="X-Forwarded-Client-Cert: a\r\n")
+        assert backend.requests[-1].values("X-Forwarded-Client-Cert") == told
+
+
+def test_expired_client_certificate_is_refused_and_one_of_the_chain_taken(
+    start_live: StartLive, authority: Authority, backend: RecordingBackend, tmp_path: Path
+) -> None:
+    root = make("CN=clients", authority=True)
+    middle = make("CN=middle", root, authority=True)
+    leaf = make("CN=someone", middle)
+    live = start_live(
+        https_config(
+            [issue(authority, ["default.test"])],
+            client_cert_validation="require",
+            client_ca_certs=root.pem,
+            forwarded_client_cert="sanitize_set",
+        )
+    )
+    host = live.route(backend)
+    for pair, status in ((leaf.pair(middle), 200), (leaf.pair(), 0)):
+        assert status_with(live, host, client_context(authority, identity=pair, directory=tmp_path)) == status
+    shown = base64.b64encode(leaf.der).decode()
+    assert [request.header("X-Forwarded-Client-Cert") for request in backend.requests] == [shown]
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    clients = make_ca("other clients")
+    live = with_client_certificates(start_live, authority, clients, client_cert_validation="request")
+    expired = issue(clients, ["someone"], client=True, now=now - 30 * day, lifetime=day)
+    assert status_with(live, host, client_context(authority, identity=expired, directory=tmp_path)) == 0

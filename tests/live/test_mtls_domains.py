@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from tests.live.test_front_tls import https_config
 from tests.support.certificates import client_context
 from tests.support.odd_certificates import Odd, make
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import RecordingBackend
+from tests.support.recorder import RecordingBackend, named
 from tests.support.waiting import wait_until
 
+MakeBackend = Callable[..., RecordingBackend]
 CA_APPS = make("CN=instance identity CA", authority=True)
 CA_OTHERS = make("CN=partners", authority=True)
 CALLER = make("O=Acme, Inc/OU=organization:org-1/OU=space:space-1/OU=app:app-1/CN=instance", CA_APPS)
@@ -186,3 +188,76 @@ def test_log_line_says_who_called(mtls: Live, caller: Trip, backend: RecordingBa
 
     wait_until(lambda: line() is not None, "the request is logged")
     assert f'tls_sni:"{host}" caller_cf_app:"app-1" caller_cf_space:"space-1" caller_cf_org:"org-1"' in line()
+
+
+@pytest.mark.parametrize(
+    ("host", "server_name"),
+    [("identity.test", "open.test"), ("a.b.identity.test", "open.test"), (f"x.{PARTNERS}", "open.test")],
+)
+def test_wildcard_stands_for_one_label_and_a_name_for_itself(
+    mtls: Live, anyone: Trip, backend: RecordingBackend, host: str, server_name: str
+) -> None:
+    mtls.route(backend, host=host)
+    assert anyone.get(host, server_name=server_name).status == 200
+
+
+def test_unknown_host_of_a_domain_is_unknown_before_it_is_misdirected(anyone: Trip) -> None:
+    assert anyone.get("unheard-of.identity.test", server_name="open.test").status == 404
+
+
+@pytest.mark.parametrize(("mode", "told"), [("always_forward", ["claimed"]), ("forward", ["claimed"])])
+def test_domain_may_believe_what_its_callers_relay(
+    start_live: StartLive,
+    authority: Authority,
+    tmp_path: Path,
+    backend: RecordingBackend,
+    mode: str,
+    told: list[str],
+) -> None:
+    domain = {"name": DOMAIN, "ca_certs": CA_APPS.pem, "forwarded_client_cert": mode}
+    pair = issue(authority, ["open.test", DOMAIN])
+    live = start_live(https_config([pair], domains=[domain], forwarded_client_cert="sanitize_set"))
+    host = live.route(backend, host="relays.identity.test")
+    trip = Trip(live, authority, CALLER, tmp_path)
+    assert trip.get(host, headers="X-Forwarded-Client-Cert: claimed\r\n").status == 200
+    assert backend.requests[0].values("X-Forwarded-Client-Cert") == told
+    other = live.route(backend)
+    trip = Trip(live, authority, None, tmp_path)
+    assert trip.get(other, server_name="open.test", headers="X-Forwarded-Client-Cert: claimed\r\n").status == 200
+    assert backend.requests[1].values("X-Forwarded-Client-Cert") == []
+
+
+def test_policy_looks_at_the_instance_that_was_chosen_and_does_not_try_another(
+    mtls: Live, caller: Trip, make_backend: MakeBackend
+) -> None:
+    ours, theirs = make_backend(named("ours")), make_backend(named("theirs"))
+    options = {"route_policy_scope": "org", "route_policy_sources": "cf:any"}
+    host = "two.identity.test"
+    for backend, organization in ((ours, "org-1"), (theirs, "org-2")):
+        mtls.route(backend, host=host, options=options, tags={"organization_id": organization})
+    answers = [caller.get(host) for _ in range(4)]
+    assert sorted(answer.status for answer in answers) == [200, 200, 403, 403]
+    assert theirs.requests == []
+    assert {answer.body for answer in answers if answer.status == 403} == {
+        b"403 Forbidden: Access denied by route policy\n"
+    }
+
+
+def test_policy_that_is_announced_later_holds_from_then_on(
+    mtls: Live, caller: Trip, backend: RecordingBackend
+) -> None:
+    host = mtls.route(backend, host="later.identity.test")
+    assert caller.get(host).status == 200
+    options = {"route_policy_scope": "any", "route_policy_sources": "cf:app:someone-else"}
+    mtls.route(backend, host=host, options=options)
+    assert caller.get(host).status == 403
+    mtls.route(backend, host=host, options={"route_policy_scope": "any", "route_policy_sources": "cf:app:app-1"})
+    assert caller.get(host).status == 200
+
+
+def test_log_line_outside_the_domains_says_nothing_of_callers(
+    mtls: Live, anyone: Trip, backend: RecordingBackend
+) -> None:
+    host = mtls.route(backend)
+    anyone.get(host, server_name="open.test")
+    assert mtls.router.wait_access_line(host).endswith('x_cf_routererror:"-"')
