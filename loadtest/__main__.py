@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loadtest import dns, policy, registrations, scale, transfer, tunnels
+from loadtest import announcer, dns, policy, registrations, scale, transfer, tunnels
 from loadtest.bench import Plan, measure, new_backend_port, results
 from loadtest.certificates import make_certificate
 from loadtest.errors import LoadtestError
@@ -173,6 +173,13 @@ def finish(work: Awaitable[Sequence[Figure]]) -> None:
         sys.exit(1)
     if not all(one.kept for one in figures):
         sys.exit(3)
+
+
+@loadtest.command("announcer")
+@label_option
+def announcer_command(label: str) -> None:
+    """CPU time and memory of a process that announces 20,000 routes."""
+    finish(check_limits("announcer", label, announcer.measure))
 
 
 @loadtest.command("dns")
