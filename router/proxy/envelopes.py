@@ -1,11 +1,9 @@
 """What a worker tells the platform's agent: requests, their times, copies of log lines (GOROUTER.md §10.5).
 
-Owns what is told of an exchange, and how a log line is shortened for its copy (§11.3); does not own the encoding
-(`wire.dropsonde`) nor the socket (`metrics.Agent`). One law: with no agent listening an exchange costs next to
-nothing.
+Owns what is told of an exchange; does not own the encoding (`wire.dropsonde`), the socket (`metrics.Agent`), nor the
+log line that is copied (`access_log`). One law: with no agent listening an exchange costs next to nothing.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic, time_ns
 
@@ -15,17 +13,8 @@ from router.routing.pool import Endpoint
 from router.wire import dropsonde
 from router.wire.dropsonde import CLIENT, NO_INSTANCE, SERVER, Encoder, Http, Instance
 
-MAX_LOG_BYTES = 65_400
-"""A line above this has no room in a datagram with its envelope, and is shortened."""
-MAX_HEADER_BYTES = 1_000
-"""What is then left of referer, user agent, X-Forwarded-For and X-Forwarded-Proto, at most."""
-MAX_URI_BYTES = 20_000
-MAX_EXTRA_BYTES = 20_000
-"""What is then left of the URI, and of all extra headers together."""
-
 _UNKNOWN_LENGTH = -1
 _KNOWN_INSTANCES = 4096
-_EXTRA_CUT = b"...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,29 +170,3 @@ class Envelopes:
 
 def _text(octets: bytes) -> str:
     return octets.decode("utf-8", "replace")
-
-
-def shorten(value: bytes, name: bytes, limit: int) -> bytes:
-    """Return a field of a log line short enough, halved as often as it takes; a mark says so at its end.
-
-    Args:
-        name: of the field, in capitals as in the mark, e.g. ``REQUEST-URI``.
-        limit: most bytes, mark included; more than twice the mark.
-    """
-    mark = b"...%b-TOO-LONG-TO-LOG--TRUNCATED" % name
-    while len(value) > limit:
-        value = value[: len(value) // 2] + mark
-    return value
-
-
-def shorten_headers(fields: Iterable[bytes], limit: int = MAX_EXTRA_BYTES) -> bytes:
-    """Join the fields of extra headers by spaces, stopping with a mark before their bytes exceed the limit."""
-    taken: list[bytes] = []
-    length = 0
-    for field in fields:
-        length += len(field) + 1
-        if length > limit:
-            taken.append(_EXTRA_CUT)
-            break
-        taken.append(field)
-    return b" ".join(taken)

@@ -19,8 +19,9 @@ W3C_HEADERS = ("traceparent", "tracestate")
 SHORT_BYTES = 1000
 SHORT_URI_BYTES = 20_000
 SHORT_HEADERS_BYTES = 20_000
+"""What is left of a shortened line's URI, of all its extra headers, and of each other long value, at most."""
 _TOO_LONG = b"...%b-TOO-LONG-TO-LOG--TRUNCATED"
-_TOO_LONG_HEADERS = b"...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED"
+_TOO_LONG_HEADERS = b" ...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED"
 
 
 class LogExtras:
@@ -54,12 +55,8 @@ class LogExtras:
             tail = _caller(exchange)
         if not self._headers:
             return tail
-        headers = b"".join(
-            [b" %b:%b" % (label, quote(_request_value(exchange, name))) for label, name in self._headers]
-        )
-        if shortened and len(headers) > SHORT_HEADERS_BYTES:
-            headers = headers[:SHORT_HEADERS_BYTES] + _TOO_LONG_HEADERS
-        return tail + headers
+        fields = [b" %b:%b" % (label, quote(_request_value(exchange, name))) for label, name in self._headers]
+        return tail + (shorten_headers(fields) if shortened else b"".join(fields))
 
 
 def redact(path: bytes, mode: str) -> bytes:
@@ -75,12 +72,26 @@ def redact(path: bytes, mode: str) -> bytes:
 
 
 def shorten(value: bytes, name: bytes, limit: int = SHORT_BYTES) -> bytes:
-    """Halve a value until it is within the limit of bytes, and say so at its end."""
-    if len(value) <= limit:
-        return value
+    """Halve a value as often as it takes, and say so at its end.
+
+    Args:
+        name: of the field, in capitals as in the mark, e.g. ``REQUEST-URI``.
+        limit: most bytes, mark included; more than twice the mark.
+    """
+    mark = _TOO_LONG % name
     while len(value) > limit:
-        value = value[: len(value) // 2]
-    return value + _TOO_LONG % name
+        value = value[: len(value) // 2] + mark
+    return value
+
+
+def shorten_headers(fields: Sequence[bytes]) -> bytes:
+    """Join fields, and stop with a mark before their bytes exceed the limit: no value is cut within its quotes."""
+    length = 0
+    for index, field in enumerate(fields):
+        length += len(field)
+        if length > SHORT_HEADERS_BYTES:
+            return b"".join(fields[:index]) + _TOO_LONG_HEADERS
+    return b"".join(fields)
 
 
 def _request_value(exchange: "Exchange", name: bytes) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from router.metrics import Agent
-from router.proxy.envelopes import MAX_URI_BYTES, EnvelopeOptions, Envelopes, shorten, shorten_headers
+from router.proxy.envelopes import EnvelopeOptions, Envelopes
 from router.wire.dropsonde import Encoder, messages
 from tests.proxy.observed import APP, Seen, endpoint
 
@@ -192,31 +192,3 @@ def test_line_too_long_for_a_datagram_is_lost_alone(agent: Listening) -> None:
 
     assert [each.logMessage.message for each in agent.heard()] == [b"short"]
     assert (envelopes.agent.sent, envelopes.agent.lost) == (1, 1)
-
-
-# Shortening.
-
-MARK = b"...REQUEST-URI-TOO-LONG-TO-LOG--TRUNCATED"
-
-
-def test_short_field_stays_as_it_is() -> None:
-    assert shorten(b"/" * MAX_URI_BYTES, b"REQUEST-URI", MAX_URI_BYTES) == b"/" * MAX_URI_BYTES
-
-
-def test_long_field_is_halved_until_it_fits_with_its_mark() -> None:
-    assert shorten(b"/" * 30_000, b"REQUEST-URI", MAX_URI_BYTES) == b"/" * 15_000 + MARK
-    assert shorten(b"/" * 60_000, b"REQUEST-URI", MAX_URI_BYTES) == b"/" * ((30_000 + len(MARK)) // 2) + MARK
-
-
-@pytest.mark.parametrize("length", [1001, 1918, 4000, 65_000, 1_000_000])
-def test_shortened_field_is_never_longer_than_the_limit(length: int) -> None:
-    assert len(shorten(b"r" * length, b"REFERER", 1000)) <= 1000
-
-
-def test_extra_headers_end_with_a_mark_before_the_limit() -> None:
-    fields = [b'a:"%b"' % (b"x" * 96) for _ in range(300)]
-    shortened = shorten_headers(fields)
-
-    assert shortened.endswith(b" ...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED")
-    assert shortened.count(b"a:") == 198
-    assert shorten_headers(fields[:3]) == b" ".join(fields[:3])
