@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import hmac
-import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 
@@ -18,7 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from router.control.health import Health
-from router.control.listeners import ListenError, describe_bind_error
+from router.control.listeners import listen_alone
 
 ALIVE_PATH = "/is-process-alive-do-not-use-for-loadbalancing"
 HEALTH_PATHS = ("/health", "/healthz")
@@ -122,14 +121,7 @@ class Admin:
     async def _open(
         self, server: web.Server, address: str, port: int, key: str, tls: ssl.SSLContext | None
     ) -> int:
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((address, port))
-            listening.listen(128)
-        except OSError as error:
-            listening.close()
-            raise ListenError(describe_bind_error(key, address, port, error)) from error
+        listening = listen_alone(key, address, port)
         runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await runner.setup()
         self._runners.append(runner)

@@ -165,6 +165,19 @@ def _bound(family: int, address: str, port: int, *, share: bool) -> socket.socke
     return bound
 
 
+def listen_alone(key: str, address: str, port: int) -> socket.socket:
+    """Listen on an address that is this process's own, for control's APIs. Raises `ListenError` naming the key."""
+    listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((address, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise ListenError(describe_bind_error(key, address, port, error)) from error
+    return listening
+
+
 def describe_bind_error(key: str, address: str, port: int, error: OSError) -> str:
     """Say in one line which key asked for which address, and why it cannot be had."""
     return f"{key}: cannot listen on {address or '*'}:{port}: {error.strerror or error}"

@@ -3,7 +3,6 @@
 Owns the socket and the answer; does not own what there is to tell (`figures`, `families`).
 """
 
-import socket
 import ssl
 
 from aiohttp import web
@@ -12,7 +11,7 @@ from router.config.sections import Meters, Prometheus
 from router.control.exposition import CONTENT_TYPE, render
 from router.control.families import families
 from router.control.figures import Figures
-from router.control.listeners import ListenError, describe_bind_error
+from router.control.listeners import listen_alone
 from router.control.processes import Processes, runtime
 from router.log import Logger
 from router.tls import TlsError
@@ -49,7 +48,7 @@ class MetricsServer:
         if context is not None:
             self._context = context
             context.sni_callback = self._switch_context
-        listening = _listen(settings.port)
+        listening = listen_alone("prometheus.port", ADDRESS, settings.port)
         port = int(listening.getsockname()[1])
         self._runner = web.ServerRunner(web.Server(self._answer, access_log=None, keepalive_timeout=IDLE_S))
         await self._runner.setup()
@@ -113,15 +112,3 @@ def metrics_context(settings: Prometheus) -> ssl.SSLContext | None:
 
 def _no_password() -> str:
     raise ValueError("the private key is encrypted")
-
-
-def _listen(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((ADDRESS, port))
-        listening.listen(16)
-    except OSError as error:
-        listening.close()
-        raise ListenError(describe_bind_error("prometheus.port", ADDRESS, port, error)) from error
-    return listening

@@ -1,7 +1,7 @@
 """What a worker tells the platform's agent: requests, their times, copies of log lines (GOROUTER.md §10.5).
 
-Owns what is told of an exchange; does not own the encoding (`wire.dropsonde`), the socket (`metrics.Agent`), nor the
-log line that is copied (`access_log`). One law: with no agent listening an exchange costs next to nothing.
+Owns what is told of an exchange; does not own the encoding (`wire.dropsonde`), the socket (`metrics.Agent`), nor
+the log line that is copied (`access_log`). One law: with no agent listening an exchange costs next to nothing.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from router.control.listeners import ListenError, Listeners, ListenerSpec, open_listeners
+from router.control.listeners import ListenError, Listeners, ListenerSpec, listen_alone, open_listeners
 from tests.support.ports import free_port
 
 
@@ -167,3 +167,14 @@ def test_port_zero_gives_all_slots_the_same_free_port() -> None:
         addresses = {each.address for slot in range(3) for each in listeners.for_slot(slot)}
 
     assert addresses == {f"127.0.0.1:{listener.port}"}
+
+
+def test_socket_of_an_api_takes_connections_at_once_and_is_nobody_elses() -> None:
+    port = free_port()
+    taken = rf"status\.port: cannot listen on 127\.0\.0\.1:{port}: Address already"
+    with (
+        listen_alone("status.port", "127.0.0.1", port),
+        socket.create_connection(("127.0.0.1", port)),
+        pytest.raises(ListenError, match=taken),
+    ):
+        listen_alone("status.port", "127.0.0.1", port)

@@ -6,7 +6,6 @@ external API is never open beyond loopback without something to know callers by,
 
 import ipaddress
 import logging
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from router.control.internal.policy_internal import InternalApi
 from router.control.internal.policy_keys import TokenKeyError, TokenKeys
 from router.control.internal.policy_store import PolicyStore
 from router.control.internal.server_tls import server_context
-from router.control.listeners import ListenError, describe_bind_error
+from router.control.listeners import ListenError, listen_alone
 from router.log import Logger
 from router.tls import TlsError
 
@@ -150,7 +149,7 @@ class PolicyApi:
         return await self._open(app, config.internal_port, "internal.policy_api.internal_port", context)
 
     async def _open(self, app: web.Application, port: int, key: str, context: ssl.SSLContext | None) -> int:
-        listening = _bound(self._config.address, port, key)
+        listening = listen_alone(key, self._config.address, port)
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -199,15 +198,3 @@ def check_exposure(config: internal.PolicyApi) -> None:
         pass
     text = f"beyond loopback ({config.address}) the API needs jwt_keys, jwks_file or admin_token"
     raise PolicyApiError(f"internal.policy_api.address: {text}")
-
-
-def _bound(address: str, port: int, key: str) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((address, port))
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise ListenError(describe_bind_error(key, address, port, error)) from error
-    return listening
