@@ -57,6 +57,10 @@ def listed(live: Live, host: str) -> list[dict[str, Any]]:
     return routes.get(host, [])
 
 
+def wait_for_pruning(live: Live, host: str) -> None:
+    live.router.wait_for_log("pruned-route", where=lambda line: bool(line["data"]["uri"] == host))
+
+
 def hold(conversation: Conversation) -> None:
     conversation.read_request()
     conversation.wait_for_end()
@@ -405,7 +409,7 @@ def test_tls_endpoints_never_age(
     for _ in range(2):
         ageing = live.host()
         live.announcer.register(ageing, port=make_backend().port)
-        live.router.wait_for_log("pruned-route", where=lambda line, host=ageing: line["data"]["uri"] == host)
+        wait_for_pruning(live, ageing)
     assert status_of(live.router.port, lasting) == 200
 
 
