@@ -107,6 +107,7 @@ class DataPlane:
         self._internal = InternalProxy(self.proxy, domains, **parts) if config.internal.enabled else None
         self._must_revise = False
         self._dropped_lines = 0
+        self._set_observers(monotonic())
 
     # Accepting.
 

@@ -60,19 +60,17 @@ class AccessLog:
         self._quoted: dict[bytes, bytes] = {b"": EMPTY}
 
     def log(self, exchange: "Exchange") -> None:
-        """Write the line of a finished exchange."""
-        if self._write is not None:
-            self._write(self.format(exchange, monotonic()))
-        if self._app_log is not None:
-            self._copy(self._app_log, exchange)
-
-    def _copy(self, app_log: AppLog, exchange: "Exchange") -> None:
-        endpoint = exchange.endpoint
-        if endpoint is None or not endpoint.record.app or exchange.service is not None:
+        """Write the line of a finished exchange, and copy it to the log of the app that was asked."""
+        app_log = self._app_log if self._app_log is not None and _asked_app(exchange) else None
+        if self._write is None and app_log is None:
             return
         now = monotonic()
         line = self.format(exchange, now)
-        app_log(exchange, line if len(line) <= _APP_LOG_BYTES else self.format(exchange, now, shortened=True))
+        if self._write is not None:
+            self._write(line)
+        if app_log is not None:
+            short = line if len(line) <= _APP_LOG_BYTES else self.format(exchange, now, shortened=True)
+            app_log(exchange, short)
 
     def format(self, exchange: "Exchange", now: float, shortened: bool = False) -> bytes:
         """Return the line, with its line end, of an exchange that ended at this monotonic second.
@@ -142,3 +140,8 @@ class AccessLog:
             if len(value) <= 256:
                 self._quoted[value] = quoted
         return quoted
+
+
+def _asked_app(exchange: "Exchange") -> bool:
+    endpoint = exchange.endpoint
+    return endpoint is not None and bool(endpoint.record.app) and exchange.service is None
