@@ -80,7 +80,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         self._transport: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._phase = _OPEN
-        self._busy = True
+        self._busy = False
         self._reading = False
         self._flush_due = False
         self._waits_for_turn = False
@@ -160,13 +160,18 @@ class Http2Connection(asyncio.BufferedProtocol):
         if engine.more and not self._waits_for_turn:
             self._wait_for_turn()
         if not engine.is_mid_head():
-            self._head_since = 0.0
+            self._head_done()
         elif not self._head_since:
             self._head_since = now
             self.deadline = min(self.deadline or now + _TICK_S, now + _TICK_S)
         if self._draining and engine.pongs:
             engine.end()
         self.flush()
+
+    def _head_done(self) -> None:
+        if self._head_since:
+            self._head_since = 0.0
+            self._note_business()
 
     def _wait_for_turn(self) -> None:
         """A client that sends many requests at once waits until the others have had their turn."""
@@ -217,7 +222,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         """The first stream was opened, or the last one ended."""
         self._busy = bool(self.engine.streams)
         now = monotonic()
-        if self._busy or self._draining:
+        if self._busy or self._draining or self._head_since:
             self.deadline = now + _TICK_S
         else:
             self.deadline = now + self.options.idle_s if self.options.idle_s else 0.0

@@ -135,7 +135,8 @@ class H2Peer:
     Attributes:
         answers: by stream, as far as they were read.
         goaway: last stream and code of every GOAWAY.
-        frames: all that was read.
+        credit: by stream, the window it was given beyond its first.
+        acknowledges: SETTINGS are answered as they are read.
     """
 
     def __init__(
@@ -153,7 +154,8 @@ class H2Peer:
         )
         self.answers: dict[int, Answer] = {}
         self.goaway: list[tuple[int, int]] = []
-        self.frames: list[Frame] = []
+        self.credit: dict[int, int] = {}
+        self.acknowledges = True
         self._decoder = hpack.Decoder()
         if begin:
             self.send(PREFACE, settings(*own_settings))
@@ -190,7 +192,6 @@ class H2Peer:
                 return None
         raw = self.client.read_exactly(9 + size)
         got = split(raw)[0][0]
-        self.frames.append(got)
         self._note(got)
         return got
 
@@ -208,7 +209,7 @@ class H2Peer:
         for got in self.rest():
             if (got.kind, got.stream_id) == (kind, stream_id) and got.flags & flags == flags:
                 return got
-        raise AssertionError(f"no frame {kind} on {stream_id}: {self.frames[-5:]}")
+        raise AssertionError(f"no frame {kind} on {stream_id}, GOAWAY {self.goaway}")
 
     def rest(self) -> Iterator[Frame]:
         while (got := self.read()) is not None:
@@ -230,7 +231,10 @@ class H2Peer:
         if got.kind == GOAWAY:
             self.goaway.append((got.number() & 0x7FFFFFFF, got.number(4)))
         elif got.kind == SETTINGS and not got.flags & ACK:
-            self.send(frame(SETTINGS, ACK))
+            if self.acknowledges:
+                self.send(frame(SETTINGS, ACK))
+        elif got.kind == WINDOW_UPDATE:
+            self.credit[got.stream_id] = self.credit.get(got.stream_id, 0) + got.number()
         elif got.stream_id and got.kind in (HEADERS, DATA, RST_STREAM):
             self._note_answer(self.answers.setdefault(got.stream_id, Answer()), got)
 
