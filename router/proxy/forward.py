@@ -154,8 +154,8 @@ class Proxy(Attempts):
         exchange.span_id = traced.span_id
 
     def _route(self, exchange: Exchange) -> reply.Reply | None:
-        expect = exchange.head.special.get(b"expect")
-        if expect is not None and expect.lower() != b"100-continue":
+        head = exchange.head
+        if head.rare and head.special.get(b"expect", b"100-continue").lower() != b"100-continue":
             return reply.refusal(417, b"417 Expectation Failed")
         refused = self._find_pool(exchange)
         if refused is not None:
@@ -164,11 +164,11 @@ class Proxy(Attempts):
         assert pool is not None
         if self.balancer.all_overloaded(pool):
             self.counters.backend_exhausted_conns += 1
-            return reply.connection_limit(exchange.head.host)
+            return reply.connection_limit(head.host)
         refused = self._check_size(exchange, pool)
         if refused is not None:
             return refused
-        if pool.options is not PLAIN or self._domains is not None or _SIGNATURE in exchange.head.special:
+        if pool.options is not PLAIN or self._domains is not None or (head.rare and _SIGNATURE in head.special):
             return self._admit(exchange, pool)
         return None
 
@@ -178,7 +178,7 @@ class Proxy(Attempts):
         if special.get(b"user-agent") == self.options.health_user_agent:
             return reply.health(self.healthy)
         host = head.host
-        if not host or host.partition(b":")[0] in (b"", exchange.client.peer_ip):
+        if not host or host == exchange.client.peer_ip or (b":" in host and _names_nobody(host, exchange)):
             self.counters.rejected_requests += 1
             return reply.empty_host()
         pool: Pool | None
@@ -188,7 +188,7 @@ class Proxy(Attempts):
             exchange.lookup_s = monotonic() - started
         else:
             pool = self.mirror.table.lookup(host, head.path)
-        if b"x-cf-app-instance" in special or b"x-cf-process-instance" in special:
+        if head.rare and (b"x-cf-app-instance" in special or b"x-cf-process-instance" in special):
             chosen = instance_pool(pool, head)
             if isinstance(chosen, reply.Reply):
                 self.counters.rejected_requests += 1
@@ -249,10 +249,9 @@ class Proxy(Attempts):
         head = exchange.head
         special = head.special
         options = self.options.rewrite
-        if b"upgrade" in special:
-            exchange.upgrade = websocket_token(head).lower()
-        if b"connection" in special and special[b"connection"] != b"keep-alive":
-            strip_listed(head, options)
+        if head.rare:
+            self._prepare_rare(exchange, head)
+            special = head.special
         if options.client_cert != ALWAYS_FORWARD or exchange.domain is not None:
             self._forward_client_cert(exchange, head)
         exchange.forwarded_for = forwarded_for(head, exchange.client.peer_ip)
@@ -275,7 +274,16 @@ class Proxy(Attempts):
                 or bool(special.get(b"idempotency-key"))
                 or bool(special.get(b"x-idempotency-key"))
             )
-        if VCAP_ID in special.get(b"cookie", b"") and self._sticky is not None and service is None:
+
+    def _prepare_rare(self, exchange: Exchange, head: RequestHead) -> None:
+        """See to what few requests have: an upgrade, fields for this hop alone, the cookie of a sticky session."""
+        special = head.special
+        if b"upgrade" in special:
+            exchange.upgrade = websocket_token(head).lower()
+        if special.get(b"connection", b"keep-alive") != b"keep-alive":
+            strip_listed(head, self.options.rewrite)
+            special = head.special
+        if VCAP_ID in special.get(b"cookie", b"") and self._sticky is not None and exchange.service is None:
             exchange.wanted, exchange.must_stick = self._sticky.wanted(
                 special[b"cookie"], special.get(b"authorization", b"")
             )
@@ -376,3 +384,8 @@ class Proxy(Attempts):
         """Go stopped taking ``;`` for a separator of parameters; Gorouter marks such requests in its logs."""
         exchange.router_error = exchange.router_error or b"deprecated-semicolon-params"
         self._logger.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
+
+
+def _names_nobody(host: bytes, exchange: Exchange) -> bool:
+    """Whether a Host with a port has no name, or the client's own address for one."""
+    return host.partition(b":")[0] in (b"", exchange.client.peer_ip)

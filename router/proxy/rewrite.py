@@ -116,7 +116,8 @@ def request_prefix(
     special = head.special
     parts = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, head.target, head.host)]
     parts += head.lines
-    if b"x-request-start" not in special:
+    rare = head.rare
+    if not rare or b"x-request-start" not in special:
         parts.append(b"X-Request-Start: %d" % received_ms)
     framing = head.framing
     if framing == LENGTH:
@@ -127,10 +128,11 @@ def request_prefix(
             parts.append(b"Trailer: " + special[b"trailer"])
     elif b"content-length" in special:
         parts.append(b"Content-Length: 0")
-    if b"te" in special and b"trailers" in connection_tokens(special[b"te"]):
-        parts.append(b"Te: trailers")
-    if b"expect" in special and head.minor:
-        parts.append(b"Expect: 100-continue")
+    if rare:
+        if b"te" in special and b"trailers" in connection_tokens(special[b"te"]):
+            parts.append(b"Te: trailers")
+        if b"expect" in special and head.minor:
+            parts.append(b"Expect: 100-continue")
     if upgrade:
         parts.append(b"Connection: Upgrade\r\nUpgrade: " + upgrade)
     elif options.close:

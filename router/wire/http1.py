@@ -89,6 +89,19 @@ RESPONSE_FIELDS: dict[bytes, int] = {
     b"www-authenticate": WATCH,
 }
 _JOINED = HOP_BY_HOP | {b"x-forwarded-for", b"expect", b"www-authenticate"}
+_RARE = frozenset(
+    {
+        b"expect",
+        b"te",
+        b"trailer",
+        b"upgrade",
+        b"x-cf-app-instance",
+        b"x-cf-process-instance",
+        b"x-cf-proxy-signature",
+        b"x-request-start",
+    }
+)
+_STICKY_COOKIE = b"__VCAP_ID__"
 _VOLATILE = frozenset({b"cookie", b"set-cookie", b"authorization", b"proxy-authorization", b"etag"})
 """Lines that differ from message to message; remembering them would only push others out."""
 
@@ -232,6 +245,8 @@ class RequestHead:
         size: bytes of the head without its final empty line, for limits.
         count: number of header lines.
         block: all bytes after the request line.
+        rare: there may be something in ``special`` that most requests do not have, and that needs more than being
+            forwarded; False spares the proxy a dozen look-ups.
     """
 
     __slots__ = (
@@ -245,6 +260,7 @@ class RequestHead:
         "method",
         "minor",
         "path",
+        "rare",
         "size",
         "special",
         "target",
@@ -264,6 +280,7 @@ class RequestHead:
         self.size = 0
         self.count = 0
         self.block = b""
+        self.rare = True
 
     def copy(self) -> "RequestHead":
         """Return another head that says the same, for one who wants to change it: the next request on a connection
@@ -279,6 +296,7 @@ class RequestHead:
         copy.size = self.size
         copy.count = self.count
         copy.block = self.block
+        copy.rare = self.rare
         return copy
 
 
@@ -340,6 +358,7 @@ def _repeat_block(head: RequestHead, previous: RequestHead) -> None:
     head.length = previous.length
     head.keep_alive = previous.keep_alive
     head.count = previous.count
+    head.rare = previous.rare
 
 
 def _read_block(head: RequestHead, block: bytes) -> None:
@@ -356,8 +375,14 @@ def _read_block(head: RequestHead, block: bytes) -> None:
         raise BadMessage(400, "missing required Host header")
     if b"content-length" in special or b"transfer-encoding" in special:
         _frame_request(head)
+    connection = special.get(b"connection", b"keep-alive")
     if b"connection" in special:
-        head.keep_alive = _keeps_alive(special[b"connection"], head.minor)
+        head.keep_alive = _keeps_alive(connection, head.minor)
+    head.rare = (
+        connection != b"keep-alive"
+        or not _RARE.isdisjoint(special)
+        or _STICKY_COOKIE in special.get(b"cookie", b"")
+    )
 
 
 def _bad_request_line(line: bytes) -> BadMessage:
