@@ -76,6 +76,8 @@ class Bus:
         self._client: Client | None = None
         self._reason = "connection closed"
         self._lost = asyncio.Event()
+        self._running_flush: asyncio.Task[bool] | None = None
+        self._next_flush: asyncio.Task[bool] | None = None
         self._closing = False
         self._keeper: asyncio.Task[None] | None = None
 
@@ -118,10 +120,27 @@ class Bus:
             self._lose(_reason(error))
 
     async def flush(self) -> bool:
-        """Wait until the server has taken all that was published. False: the connection broke instead."""
+        """Wait until the server has taken all that was published. False: the connection broke instead.
+
+        Those who wait at one time share one exchange with the server: thousands may announce at once.
+        """
         client = self._client
         if client is None:
             return False
+        if self._next_flush is None:
+            # What is under way may have begun before the caller's message was published.
+            flushing = self._flush_after(self._running_flush)
+            self._next_flush = asyncio.get_running_loop().create_task(flushing)
+        return await asyncio.shield(self._next_flush) and self._client is client
+
+    async def _flush_after(self, running: "asyncio.Task[bool] | None") -> bool:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running_flush, self._next_flush = self._next_flush, None
+        client = self._client
+        return client is not None and await self._flush_now(client)
+
+    async def _flush_now(self, client: Client) -> bool:
         loop = asyncio.get_running_loop()
         # The client answers a flush with its time-out alone, also when the connection is lost meanwhile.
         flushed = loop.create_task(_flush(client))

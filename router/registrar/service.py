@@ -139,8 +139,9 @@ class Service:
         while True:
             try:
                 await self.apply(await asyncio.to_thread(self._files.look))
-            except OSError as error:
-                self._say(f"dynamic_config_globs: {error}; looking again")
+            except Exception as error:
+                # Whatever is wrong with the files, the routes there are stay announced.
+                self._say(f"dynamic_config_globs: {type(error).__name__}: {error}; looking again")
             await asyncio.sleep(POLL_INTERVAL_S)
 
     def _keeper(self, route: ConfiguredRoute) -> Keeper:

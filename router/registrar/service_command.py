@@ -68,7 +68,7 @@ class ServiceCommand:
         return [*self._config.routes, *dynamic], 1 if look.problems else 0
 
     def run(self, *, connect_timeout_s: float, pidfile: Path | None) -> int:
-        """Announce until SIGINT, SIGTERM or SIGQUIT, then withdraw everything.
+        """Announce until one of `stopping.SIGNALS`, then withdraw everything.
 
         Returns:
             0; or 1 if no NATS server could be connected to in time, the status address cannot be had, or the file

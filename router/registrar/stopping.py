@@ -6,9 +6,12 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+"""The last comes when a terminal is closed, which must not leave routes behind either."""
+
 
 def stop_on_signals() -> asyncio.Event:
-    """Return an event that the first SIGINT, SIGTERM or SIGQUIT sets; the second ends the process at once."""
+    """Return an event that the first of `SIGNALS` sets; the second ends the process at once."""
     stop = asyncio.Event()
 
     def told() -> None:
@@ -16,7 +19,7 @@ def stop_on_signals() -> asyncio.Event:
             os._exit(130)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+    for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, told)
     return stop
 

@@ -303,6 +303,16 @@ async def test_entering_need_not_wait_for_nats(nats_server: NatsServer, heard: H
     assert seen.events == [f"unreachable {late} (Connection refused)"]
 
 
+async def test_thousands_may_announce_and_withdraw_at_once(nats_server: NatsServer, heard: Heard) -> None:
+    many = [Announcement(host="10.0.0.7", port=port, uris=[f"a{port}.test"]) for port in range(1, 2001)]
+    async with announcer(nats_server) as tested:
+        announced = await asyncio.gather(*(tested.announce(each) for each in many))
+        await heard.until_count("register", len(many))
+        await asyncio.gather(*(tested.withdraw(each) for each in announced))
+        await heard.until_count("unregister", len(many))
+        assert tested.announced == []
+
+
 class Link:
     """A relay between the announcer and NATS that can be cut, while others stay connected."""
 
@@ -390,6 +400,21 @@ async def test_route_withdrawn_while_nats_is_away_is_unregistered_and_never_regi
         await seen.until("router")
     assert len(heard.bodies("register")) == 1
     assert heard.bodies("unregister") == heard.bodies("register")
+
+
+async def test_withdrawal_that_a_broken_connection_swallowed_is_sent_again(heard: Heard, link: Link) -> None:
+    seen = Recording()
+    async with Announcer([link.url], interval_s=3600, observer=seen) as tested:
+        some = [
+            await tested.announce(Announcement(host="10.0.0.7", port=port, uris=["a.test"]))
+            for port in range(1, 9)
+        ]
+        withdrawals = [asyncio.ensure_future(tested.withdraw(each)) for each in some]
+        await link.cut()
+        await asyncio.gather(*withdrawals)
+        await seen.until("disconnected")
+        await link.mend()
+        await heard.until(lambda: len({body["port"] for body in heard.bodies("unregister")}) == len(some))
 
 
 async def test_restarted_nats_server_is_found_again(nats_server: NatsServer) -> None:

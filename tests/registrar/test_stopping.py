@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from router.registrar.stopping import stop_on_signals, unless_stopped
+from router.registrar.stopping import SIGNALS, stop_on_signals, unless_stopped
 
 TWICE = """
 import asyncio, os, signal
@@ -23,7 +23,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("number", SIGNALS)
 async def test_signal_sets_the_event(number: signal.Signals) -> None:
     stop = stop_on_signals()
     try:
@@ -31,7 +31,7 @@ async def test_signal_sets_the_event(number: signal.Signals) -> None:
         async with asyncio.timeout(10):
             await stop.wait()
     finally:
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        for each in SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(each)
 
 
