@@ -19,7 +19,7 @@ from router.config.schema import Config
 from router.frontend.connection import Served
 from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
-from router.frontend.preface import PrefaceConnection
+from router.frontend.preface import Chosen, PrefaceConnection
 from router.frontend.proxy_protocol import HeaderConnection, Peer
 from router.log import Logger
 from router.metrics import Counters
@@ -36,6 +36,12 @@ from router.tls_stream import TlsStream
 
 ProtocolFactory = Callable[[], asyncio.BufferedProtocol]
 """Makes what serves an accepted connection."""
+Serve = Callable[..., Chosen]
+"""The same, given whether it came over TLS, the address a balancer announced, and whether it is to be HTTP/2."""
+Accept = Callable[..., Chosen | PrefaceConnection | TlsStream]
+"""Makes what stands directly on an accepted connection, given the address a balancer announced, if any."""
+Handshaken = Callable[[TlsStream], asyncio.BufferedProtocol]
+"""Makes what serves a connection once its handshake is done."""
 
 SWEEP_S = 0.1
 """How often deadlines are looked at: the precision of every time-out."""
@@ -75,7 +81,6 @@ class DataPlane:
         self._front = FrontTls(config) if config.enable_ssl else None
         self._internal_context = _internal_context(config)
         self._frontend = assembly.frontend_options(config, self._front)
-        self._http2 = assembly.http2_options(config)
         self.counters = Counters()
         self.connections = Connections(assembly.backend_options(config), monotonic)
         self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
@@ -124,15 +129,16 @@ class DataPlane:
     def _factory(self, kind: str, port: int) -> ProtocolFactory:
         """Return what makes the protocol of each connection accepted on a listener."""
         proxy: Proxy = self.proxy
-        make_tls = self._front_tls
-        if kind.startswith("internal-"):
+        http2_options = assembly.http2_options(self._config)
+        inside = kind.startswith("internal-")
+        if inside:
             assert self._internal is not None
-            proxy, make_tls = self._internal, self._internal_tls
+            proxy = self._internal
 
-        def serve(secure: bool, peer: Peer | None, http2: bool = False) -> ClientConnection | Http2Connection:
-            client: ClientConnection | Http2Connection
+        def serve(secure: bool, peer: Peer | None, http2: bool = False) -> Chosen:
+            client: Chosen
             if http2:
-                client = Http2Connection(proxy, self._frontend, self._http2, self._clients, secure, port, peer)
+                client = Http2Connection(proxy, self._frontend, http2_options, self._clients, secure, port, peer)
             else:
                 client = ClientConnection(proxy, self._frontend, self._clients, secure, port, peer)
             if self._leaving:
@@ -140,13 +146,29 @@ class DataPlane:
                 client.drain()
             return client
 
-        def accept_plain(peer: Peer | None = None) -> ClientConnection | Http2Connection | PrefaceConnection:
-            if self._config.enable_http2_cleartext and not kind.startswith("internal-"):
+        if kind.endswith("https"):
+            accept = self._accept_tls(serve, self._internal_tls if inside else self._front_tls)
+        else:
+            accept = self._accept_plain(serve, self._config.enable_http2_cleartext and not inside)
+        if not self._config.enable_proxy or inside:
+            return accept
+        return lambda: HeaderConnection(accept, self._header_refused, self._announcers, self._headers)
+
+    def _accept_plain(self, serve: Serve, either: bool) -> Accept:
+        """Return what accepts plain connections; ``either``: of both HTTP versions."""
+
+        def accept(peer: Peer | None = None) -> Chosen | PrefaceConnection:
+            if either:
                 wait_s = self._frontend.header_s
                 return PrefaceConnection(lambda http2: serve(False, peer, http2), self._clients, wait_s)
             return serve(False, peer)
 
-        def accept_tls(peer: Peer | None = None) -> TlsStream:
+        return accept
+
+    def _accept_tls(self, serve: Serve, make_tls: Callable[[Handshaken], TlsStream]) -> Accept:
+        """Return what accepts TLS connections; the handshake chooses the HTTP version."""
+
+        def accept(peer: Peer | None = None) -> TlsStream:
             def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
                 self._handshakes.pop(stream, None)
                 return serve(True, peer, stream.ssl_object.selected_alpn_protocol() == "h2")
@@ -155,20 +177,17 @@ class DataPlane:
             self._handshakes[stream] = monotonic() + _HANDSHAKE_S
             return stream
 
-        accept = accept_tls if kind.endswith("https") else accept_plain
-        if not self._config.enable_proxy or kind.startswith("internal-"):
-            return accept
-        return lambda: HeaderConnection(accept, self._header_refused, self._announcers, self._headers)
+        return accept
 
     def _header_refused(self, peer_ip: str, reason: str) -> None:
         self._logger.debug("proxy-protocol-refused", peer=peer_ip, error=reason)
 
-    def _front_tls(self, accept: Callable[[TlsStream], asyncio.BufferedProtocol]) -> TlsStream:
+    def _front_tls(self, accept: Handshaken) -> TlsStream:
         front = self._front
         assert front is not None
         return TlsStream(front.context, accept, self._handshake_failed, check=front.check, choice=front.choice())
 
-    def _internal_tls(self, accept: Callable[[TlsStream], asyncio.BufferedProtocol]) -> TlsStream:
+    def _internal_tls(self, accept: Handshaken) -> TlsStream:
         assert self._internal_context is not None
         return TlsStream(self._internal_context, accept, self._handshake_failed)
 

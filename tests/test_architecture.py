@@ -90,6 +90,7 @@ LINES_OF_A_FUNCTION = 50
 LONGER_MODULES = {
     "control/internal/policies_jetstream.py": "one protocol: how parts and root are read, replaced and cleaned up",
     "frontend/http1.py": "one connection's states and the callbacks that change them belong on one page",
+    "wire/http2.py": "one state machine: what each kind of frame does to a stream and to the connection",
     "wire/http1.py": "one grammar: request and response heads share its tables and its line cache",
 }
 NAMES_NOT_USED = ("upstream", "downstream", "manager", "helper", "util")
@@ -124,6 +125,7 @@ TESTED_ELSEWHERE = {
     "docker/command.py": "tests/docker/test_run.py",
     "docker/speaker.py": "tests/docker/test_run.py: what it says is heard by a real router",
     "docker/watch.py": "tests/docker/test_run.py: it follows a real engine",
+    "frontend/connection.py": "only a protocol that client connections implement",
     "frontend/http1.py": "tests/live: its table of framing cases, bodies, time-outs, limits",
     "frontend/writing.py": "tests/live/test_headers.py and test_bodies.py",
     "proxy/access_log.py": "tests/live/test_access_log.py",

@@ -117,12 +117,13 @@ def test_tls_1_0_works_when_it_is_asked_for(authority: Authority) -> None:
     assert handshake(server, client, "a").version() == "TLSv1"
 
 
-def test_http_1_1_is_negotiated(authority: Authority) -> None:
+@pytest.mark.parametrize(("enabled", "chosen"), [(True, "h2"), (False, "http/1.1")])
+def test_http_2_is_negotiated_unless_it_is_switched_off(authority: Authority, enabled: bool, chosen: str) -> None:
     client = client_context(authority)
-    client.set_alpn_protocols(["h2", "http/1.1"])
-    server = frontend_context(config(issue(authority, ["a"])))
+    client.set_alpn_protocols(["http/1.1", "h2"])
+    server = frontend_context(config(issue(authority, ["a"]), enable_http2=enabled))
 
-    assert handshake(server, client, "a").selected_alpn_protocol() == "http/1.1"
+    assert handshake(server, client, "a").selected_alpn_protocol() == chosen
 
 
 def test_suites_are_those_configured(authority: Authority) -> None:

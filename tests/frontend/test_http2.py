@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from router.frontend import http2
 from router.frontend.http2 import Http2Connection
 from tests.support.h2peer import (
     CONTINUATION,
@@ -89,13 +88,13 @@ def test_one_connection_serves_one_request_after_another(peer: H2Peer, plane: Ru
 
 
 def test_an_idle_connection_is_ended_with_goaway() -> None:
-    with RunningPlane(config(enable_http2_cleartext=True, frontend_idle_timeout=0.1)) as hasty:
-        with RecordingBackend(plain) as backend:
-            hasty.route(HOST, backend)
-            with H2Peer(hasty.port) as peer:
-                assert peer.get().status == 200
-                assert peer.error() == NO_ERROR
-                assert peer.goaway == [(1, NO_ERROR)]
+    keys = {"enable_http2_cleartext": True, "frontend_idle_timeout": 0.1}
+    with RunningPlane(config(**keys)) as hasty, RecordingBackend(plain) as backend:
+        hasty.route(HOST, backend)
+        with H2Peer(hasty.port) as peer:
+            assert peer.get().status == 200
+            assert peer.error() == NO_ERROR
+            assert peer.goaway == [(1, NO_ERROR)]
 
 
 def test_a_connection_that_never_begins_is_ended() -> None:
@@ -266,17 +265,17 @@ def send_while_allowed(peer: H2Peer, sent: int, size: int) -> int:
 
 
 def test_a_response_nobody_takes_is_given_up() -> None:
-    with RunningPlane(config(enable_http2_cleartext=True, http2_stall_timeout=0.1)) as hasty:
-        with RecordingBackend(large(MIB)) as backend:
-            hasty.route(HOST, backend)
-            with H2Peer(hasty.port, (4, 0)) as peer:
-                peer.request(1, get())
-                assert peer.answer(1).reset == ENHANCE_YOUR_CALM
-                wait_until(hasty.is_idle, "the exchange is over")
-                assert hasty.call(lambda: hasty.plane.counters.http2_stalled_streams) == 1
-                peer.request(3, get("unknown.test"))
-                peer.until(HEADERS, 3)
-                assert peer.answers[3].status == 404
+    keys = {"enable_http2_cleartext": True, "http2_stall_timeout": 0.1}
+    with RunningPlane(config(**keys)) as hasty, RecordingBackend(large(MIB)) as backend:
+        hasty.route(HOST, backend)
+        with H2Peer(hasty.port, (4, 0)) as peer:
+            peer.request(1, get())
+            assert peer.answer(1).reset == ENHANCE_YOUR_CALM
+            wait_until(hasty.is_idle, "the exchange is over")
+            assert hasty.call(lambda: hasty.plane.counters.http2_stalled_streams) == 1
+            peer.request(3, get("unknown.test"))
+            peer.until(HEADERS, 3)
+            assert peer.answers[3].status == 404
 
 
 # Floods.
