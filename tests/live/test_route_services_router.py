@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from router.certs import Authority, issue, make_ca
+from router.certs import Authority, Pair, issue, make_ca
 from router.wire.signature import Signer
 from tests.live.conftest import Live, StartLive
 from tests.live.test_front_tls import https_config
@@ -241,7 +241,7 @@ def test_slow_service_runs_into_the_endpoint_timeout_and_is_asked_once(
     assert len(slow.conversations) == 1
 
 
-CERTIFICATES = {
+CERTIFICATES: dict[str, tuple[int, Callable[[Platform], Pair]]] = {
     "wrong name": (503, lambda platform: issue(platform.authority, ["elsewhere.test"])),
     "untrusted": (526, lambda platform: issue(make_ca("another"), ["localhost"])),
     "own signature": (526, lambda platform: make("CN=localhost", names=dns("localhost")).pair()),
