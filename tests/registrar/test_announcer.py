@@ -1,6 +1,7 @@
 """The announcer against a real nats-server, heard by a plain subscriber as a router would hear it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -347,8 +348,9 @@ class Link:
             task.add_done_callback(self._copies.discard)
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while chunk := await source.read(65536):
-            sink.write(chunk)
+        with contextlib.suppress(ConnectionError):
+            while chunk := await source.read(65536):
+                sink.write(chunk)
         sink.close()
 
 
