@@ -16,6 +16,7 @@ from router.certs import (
     make_ca,
     write_development_certificates,
 )
+from tests.support.certificates import shake_hands
 
 NOON = datetime.datetime(2030, 6, 1, 12, 0, tzinfo=datetime.UTC)
 
@@ -35,17 +36,7 @@ def handshake(tmp_path: Path, authority: Authority, server: Pair, name: str, cli
         load_pair(client_context, tmp_path / "client.pem", client)
         server_context.load_verify_locations(cadata=authority.pair.certificate)
         server_context.verify_mode = ssl.CERT_REQUIRED
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [
-        server_context.wrap_bio(to_server, to_client, server_side=True),
-        client_context.wrap_bio(to_client, to_server, server_hostname=name),
-    ]
-    for _ in range(4):
-        for end in ends:
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
+    shake_hands(server_context, client_context, name)
 
 
 def load_pair(context: ssl.SSLContext, path: Path, pair: Pair) -> None:

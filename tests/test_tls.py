@@ -7,7 +7,7 @@ from router.certs import Authority, Pair, issue, make_ca
 from router.config.schema import Config
 from router.config.sections import Backends, KeyPair
 from router.tls import TlsError, backend_context, frontend_context
-from tests.support.certificates import client_context
+from tests.support.certificates import client_context, shake_hands
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +22,7 @@ def config(*pairs: Pair, **keys: str) -> Config:
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> ssl.SSLObject:
     """Shake hands in memory; return the client's side. Raises `ssl.SSLError`."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    theirs = client.wrap_bio(to_client, to_server, server_hostname=name)
-    ours = server.wrap_bio(to_server, to_client, server_side=True)
-    for side in (theirs, ours, theirs, ours, theirs):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    return theirs
+    return shake_hands(server, client, name)[1]
 
 
 def names_shown(server: ssl.SSLContext, authority: Authority, name: str | None, ciphers: str = "") -> set[str]:

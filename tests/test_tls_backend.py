@@ -13,7 +13,7 @@ from router.config.schema import Config
 from router.config.sections import Backends, RouteServices
 from router.tls import TlsError, backend_context, backend_contexts, service_context, service_contexts
 from router.tls_stream import is_issuer_ambiguous
-from tests.support.certificates import server_context
+from tests.support.certificates import server_context, shake_hands
 from tests.support.odd_certificates import Odd, dns, make
 
 ROOT = make("CN=root", authority=True)
@@ -24,15 +24,7 @@ AUTHORITY = make_ca("careful CA")
 
 def shake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "instance-1") -> ssl.SSLObject:
     """Shake hands in memory; return the server's side. Raises `ssl.SSLError` of whichever side refuses."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    theirs = client.wrap_bio(to_client, to_server, server_hostname=name)
-    ours = server.wrap_bio(to_server, to_client, server_side=True)
-    for side in (theirs, ours, theirs, ours, theirs):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    return ours
+    return shake_hands(server, client, name)[0]
 
 
 def leaf(issuer: Odd, *names: str, identifiers: bool = False) -> Odd:

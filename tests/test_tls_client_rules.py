@@ -10,7 +10,7 @@ import pytest
 from router.config.schema import Config
 from router.config.sections import ClientCertificateRule
 from router.tls_client_rules import ClientRules, client_rules, subject_text
-from tests.support.certificates import server_context
+from tests.support.certificates import server_context, shake_hands
 from tests.support.odd_certificates import Odd, dns, make
 
 ROOT = make("O=Platform/CN=root", authority=True)
@@ -48,15 +48,7 @@ def shake(
     server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Shake hands; return both sides, the server's first."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    theirs = client.wrap_bio(to_client, to_server, server_hostname="front.test", session=session)
-    ours = server.wrap_bio(to_server, to_client, server_side=True)
-    for side in (theirs, ours, theirs, ours, theirs):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    return ours, theirs
+    return shake_hands(server, client, "front.test", session)
 
 
 PLATFORM_ROOT = {"organization": ["Platform"], "common_name": "root"}

@@ -25,6 +25,24 @@ def client_context(
     return context
 
 
+def shake_hands(
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+    name: str | None,
+    session: ssl.SSLSession | None = None,
+) -> tuple[ssl.SSLObject, ssl.SSLObject]:
+    """Shake hands in memory; return both sides, the server's first. Raises `ssl.SSLError` of whichever refuses."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    theirs = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    for side in (theirs, ours, theirs, ours, theirs):
+        try:
+            side.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    return ours, theirs
+
+
 def _load(context: ssl.SSLContext, pair: Pair, directory: Path) -> None:
     # The ssl module loads certificates from files only.
     with tempfile.NamedTemporaryFile("w", dir=directory, suffix=".pem") as file:

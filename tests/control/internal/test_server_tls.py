@@ -8,26 +8,12 @@ import pytest
 from router.certs import Pair, issue, make_ca
 from router.control.internal.server_tls import server_context
 from router.tls import TlsError
-from tests.support.certificates import client_context
+from tests.support.certificates import client_context, shake_hands
 
 CA, OTHER_CA = make_ca("agents"), make_ca("others")
 RSA, EC = issue(CA, ["localhost"], rsa_key=True), issue(CA, ["localhost"])
 CLIENT = issue(CA, ["agent"], client=True, server=False)
 STRANGER = issue(OTHER_CA, ["agent"], client=True, server=False)
-
-
-def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
-    """Connect both in memory and return the client's side. Raises `ssl.SSLError` of the server."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    serving = server.wrap_bio(to_server, to_client, server_side=True)
-    asking = client.wrap_bio(to_client, to_server, server_hostname="localhost")
-    for _ in range(4):
-        for side in (asking, serving):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
-    return asking
 
 
 def mutual(pair: Pair = RSA) -> ssl.SSLContext:
@@ -39,13 +25,13 @@ def agent(directory: Path, identity: Pair | None = CLIENT) -> ssl.SSLContext:
 
 
 def test_client_with_a_certificate_of_the_ca_is_let_in(tmp_path: Path) -> None:
-    assert shake_hands(mutual(), agent(tmp_path)).version() == "TLSv1.3"
+    assert shake_hands(mutual(), agent(tmp_path), "localhost")[1].version() == "TLSv1.3"
 
 
 @pytest.mark.parametrize("identity", [None, STRANGER])
 def test_other_clients_are_not_let_in(tmp_path: Path, identity: Pair | None) -> None:
     with pytest.raises(ssl.SSLError):
-        shake_hands(mutual(), agent(tmp_path, identity))
+        shake_hands(mutual(), agent(tmp_path, identity), "localhost")
 
 
 @pytest.mark.parametrize(
@@ -54,14 +40,14 @@ def test_other_clients_are_not_let_in(tmp_path: Path, identity: Pair | None) -> 
 def test_tls_1_2_has_one_suite_for_each_kind_of_key(tmp_path: Path, pair: Pair, suite: str) -> None:
     client = agent(tmp_path)
     client.maximum_version = ssl.TLSVersion.TLSv1_2
-    found = shake_hands(mutual(pair), client).cipher()
+    found = shake_hands(mutual(pair), client, "localhost")[1].cipher()
     assert found is not None
     assert found[0] == suite
 
 
 def test_without_a_client_ca_anybody_is_let_in(tmp_path: Path) -> None:
     server = server_context("key", EC.certificate, EC.private_key)
-    assert shake_hands(server, agent(tmp_path, None)).version() == "TLSv1.3"
+    assert shake_hands(server, agent(tmp_path, None), "localhost")[1].version() == "TLSv1.3"
 
 
 @pytest.mark.parametrize(
