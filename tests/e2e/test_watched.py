@@ -1,6 +1,7 @@
 """The router as its watchers see it: metrics, the debug server, what a reload changes of them."""
 
 import os
+import re
 import signal
 import ssl
 from collections.abc import Iterator
@@ -334,3 +335,50 @@ def test_reload_changes_log_headers_credentials_buckets_and_what_agents_are_told
     assert b'"pruneThresholdInSeconds":77' in announcer.request("router.greet")
     assert 'gorouter_time_bucket{le="30"}' in metrics(port)
     assert 'gorouter_time_bucket{le="20"}' not in metrics(port)
+
+
+# Health over TLS alone, and the shape of the log.
+
+
+@pytest.mark.parametrize("offered", [["h2", "http/1.1"], ["http/1.1"], []], ids=" ".join)
+def test_health_is_asked_over_tls_alone(start_router: StartRouter, offered: list[str]) -> None:
+    authority = make_ca()
+    pair = issue(authority, ["localhost"])
+    tls = {"port": free_port(), "certificate": pair.certificate, "key": pair.private_key}
+    router = start_router({"status": {"enable_nontls_health_checks": False, "tls": tls}, "workers": 1})
+    context = client_context(authority)
+    if offered:
+        context.set_alpn_protocols(offered)
+
+    status, headers, body = ask(int(tls["port"]), "/health", tls=context)
+    assert (status, body) == (200, b"ok\n")
+    assert headers["cache-control"] == "private, max-age=0"
+    with pytest.raises(ConnectionRefusedError):
+        ask(router.health_port, "/health")
+
+
+def test_log_lines_have_the_documented_shape(start_router: StartRouter) -> None:
+    router = start_router({"logging": {"format": {"timestamp": "unix-epoch"}}})
+    other = start_router({"logging": {"format": {"timestamp": "rfc3339"}, "level": "INFO"}, "workers": 1})
+    for line in [*router.log, *other.log]:
+        assert list(line) == ["log_level", "timestamp", "message", "source", "data"]
+        assert line["source"].startswith("gorouter.stdout")
+    assert all(isinstance(line["timestamp"], float) for line in router.log)
+    shape = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z"
+    assert all(re.fullmatch(shape, line["timestamp"]) for line in other.log)
+    assert {line["log_level"] for line in other.log} <= {1, 2}
+
+
+def test_malformed_policy_sources_are_told_once_for_a_registration(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    router = start_router({"workers": 1})
+    port = make_backend().port
+    options = {"route_policy_scope": "any", "route_policy_sources": "cf:app:a,nonsense"}
+    for _ in range(3):
+        announcer.register("app.test", port=port, app="app", options=options)
+    announcer.register("last.test", port=port)
+    router.wait_for_log("endpoint-registered", where=lambda line: line["data"]["uri"] == "last.test")
+    (line,) = [line for line in router.log if line["message"] == "route-policy-sources-malformed"]
+    assert (line["log_level"], line["source"]) == (2, "gorouter.stdout.registry")
+    assert line["data"]["sources"] == ["nonsense"]
