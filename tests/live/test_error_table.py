@@ -513,3 +513,15 @@ def test_empty_app_instance_leaves_the_choice_to_the_process(scene: Scene) -> No
     with scene.live.client() as client:
         response = client.get(host=scene.host, headers=headers)
     assert (response.status, b"with process guid" in response.body) == (400, True)
+
+
+def test_cause_of_a_failure_can_be_kept_from_clients_and_stays_in_the_log(start_live: StartLive) -> None:
+    live = start_live({"http_rewrite": {"responses": {"remove_headers": [{"name": "X-Cf-RouterError"}]}}})
+    host = live.host()
+    port = free_port()
+    live.routes.register(host, backend=port)
+    with live.client() as client:
+        response = client.get(host=host)
+    assert (response.status, response.header("X-Cf-Routererror")) == (502, None)
+    assert not any(str(port) in value for _, value in response.headers)
+    assert f'x_cf_routererror:"endpoint_failure (dial tcp 127.0.0.1:{port}: ' in live.router.wait_access_line(host)
