@@ -306,9 +306,20 @@ class Http2Connection(asyncio.BufferedProtocol):
         return bool(streams) and all(isinstance(each, Http2Stream) and each.is_tunnel for each in streams)
 
     def abort(self) -> None:
-        self._transport.abort()
+        """Close now: a client that reads still hears of its streams' ends, one that does not is cut off."""
+        if self._loop is None:
+            return
+        if self._phase == _OPEN:
+            self.engine.end()
+            self.flush()
+            self._close()
+        self._loop.call_soon(self._cut_off)
 
     # Time-outs and the end.
+
+    def _cut_off(self) -> None:
+        if self._phase != _CLOSED or self._transport.get_write_buffer_size():
+            self._transport.abort()
 
     def _head_is_late(self, now: float) -> bool:
         header_s = self.options.header_s

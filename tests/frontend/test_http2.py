@@ -14,6 +14,7 @@ from tests.support.h2peer import (
     ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
+    INTERNAL_ERROR,
     NO_ERROR,
     PING,
     PREFACE,
@@ -178,6 +179,22 @@ def test_a_drain_does_not_wait_for_clients_that_do_not_answer(peer: H2Peer, plan
     wait_until(lambda: plane.call(plane.plane.is_drained), "nothing is left")
     assert peer.error() == NO_ERROR
     assert [last for last, _ in peer.goaway] == [2**31 - 1, 1]
+
+
+def test_the_end_of_the_worker_is_told_to_streams_in_progress(plane: RunningPlane) -> None:
+    def silent(conversation: Conversation) -> None:
+        conversation.read_request()
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        conversation.wait_for_end()
+
+    with RecordingBackend(silent) as backend:
+        plane.route(HOST, backend)
+        with H2Peer(plane.port) as peer:
+            peer.request(1, get())
+            peer.until(DATA, 1)
+            plane.call(plane.plane.close)
+            assert peer.error() == NO_ERROR
+            assert (peer.answers[1].body, peer.answers[1].reset) == (b"half", INTERNAL_ERROR)
 
 
 # Back-pressure.
