@@ -321,6 +321,36 @@ def test_authorities_that_share_a_subject_are_all_believed_of_services(
         assert get(live, bind(live, backend, url_of(service))).status == 200
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bad host/",
+        "https://bad%zz.test/",
+        "https://localhost/%zz",
+        "https://[::1/",
+        "https://",
+        "httpsfoo",
+    ],
+)
+def test_url_that_is_none_costs_its_route_alone(routed: Live, backend: RecordingBackend, url: str) -> None:
+    host = bind(routed, backend, url)
+    text = "500 Internal Server Error: Route service request failed.\n"
+    assert refusal(get(routed, host)) == (500, None, text)
+    told = routed.router.wait_for_log(
+        "route-service-failed", where=lambda line: line["data"]["route_service_url"] == url
+    )
+    assert "cannot be used" in told["data"]["error"]
+    assert get(routed, host, headers=signed(f"https://{host}/")).body == b"ok"
+    assert get(routed, routed.route(backend)).body == b"ok"
+
+
+def test_blank_in_the_path_of_a_url_is_encoded(
+    routed: Live, service: RecordingBackend, backend: RecordingBackend
+) -> None:
+    assert get(routed, bind(routed, backend, url_of(service, "/a b?c=d"))).status == 200
+    assert service.requests[0].target == "/a%20b?c=d"
+
+
 # Coming back.
 
 
