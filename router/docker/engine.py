@@ -149,7 +149,9 @@ class Engine:
 
     async def close(self) -> None:
         """End the connection; a stream of events ends with it."""
-        await self._docker.close()
+        # What ended the stream is raised here once more, and whoever read it knows.
+        with contextlib.suppress(EngineError), _translated():
+            await self._docker.close()
 
 
 def read_event(event: Any) -> Event | None:

@@ -21,6 +21,13 @@ from tests.support.router import RunningRouter, merged
 from tests.support.waiting import wait_until
 
 WORKERS = 2
+INSIDE = "10.99.0.1"
+"""Where containers reach the router."""
+POLICIES = """policies:
+- source: front
+  destination: back
+  ports: 8079-8081
+"""
 
 
 class Place:
@@ -33,10 +40,12 @@ class Place:
         internal = {
             "domains": [{"name": "apps.internal"}],
             "container_networks": ["10.88.0.0/16"],
-            "addresses": ["127.0.0.1"],
-            "policies": {"file": str(directory / "policies.yml")},
+            "addresses": [INSIDE],
+            "policies": {"source": "file", "file": str(directory / "policies.yml")},
+            "discovery": {"register_interval": "1s", "staleness_threshold": "10m", "warm_duration": "10ms"},
+            "proxy": {"http_ports": [80]},
         }
-        (directory / "policies.yml").write_text("policies: []\n")
+        (directory / "policies.yml").write_text(POLICIES)
         self.router = RunningRouter(
             directory / "router", self.nats.port, {"workers": WORKERS, "internal": internal}
         )
@@ -169,6 +178,7 @@ class RunningWatcher:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     made = Place(tmp_path_factory.mktemp("place"))
     with made.podman, made.podman.inside():
+        made.podman.on_host("ip", "addr", "add", f"{INSIDE}/32", "dev", "lo")
         made.nats.start()
         try:
             with made.router:
@@ -190,7 +200,9 @@ def watch(place: Place, tmp_path: Path) -> Iterator[Callable[..., RunningWatcher
 
     yield start
     for each in started:
-        each.stop() if each.process is not None and each.process.poll() is None else None
+        # Not killed at once: what it announced must be gone before the next test.
+        if each.process is not None and each.process.poll() is None:
+            each.stop()
         each.kill()
-    if place.podman.socket.exists():
-        place.podman.clear()
+    place.podman.clear()
+    place.podman.start()

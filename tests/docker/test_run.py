@@ -1,22 +1,43 @@
 """`router docker` as a process, beside a real engine, a real nats-server and a real router."""
 
+import contextlib
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from tests.docker.conftest import Place, RunningWatcher
+from tests.docker.conftest import INSIDE, Place, RunningWatcher
+from tests.support.podman import IMAGE, WEB
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 Watch = Callable[..., RunningWatcher]
 URIS = {"router.uris": "app.test"}
+HEALTH = {"Test": ["CMD", "/bin/test", "-e", "/tmp/ok"], "Interval": 3600 * 10**9, "Retries": 1}
+
+
+def answers(place: Place, container: str, host: str = "app.test") -> None:
+    wait_until(lambda: place.body(host) == container[:12], f"{container[:12]} answers as {host}", timeout_s=30)
+
+
+def is_gone(place: Place, host: str = "app.test") -> None:
+    wait_until(lambda: host not in place.routes(), f"the router has no route {host}", timeout_s=30)
+    wait_until(lambda: place.status(host) == 404, f"{host} is not found")
+
+
+# Starting.
 
 
 def test_started_container_answers_through_its_lowest_exposed_tcp_port(place: Place, watch: Watch) -> None:
     watch()
     container = place.podman.launch(URIS)
-    wait_until(lambda: place.body("app.test") == container[:12], "the container answers")
+    answers(place, container)
     host_port = place.podman.inspect(container)["NetworkSettings"]["Ports"]["8079/tcp"][0]["HostPort"]
     (endpoint,) = place.routes()["app.test"]
     assert endpoint["address"] == f"127.0.0.1:{host_port}"
@@ -25,4 +46,344 @@ def test_started_container_answers_through_its_lowest_exposed_tcp_port(place: Pl
 def test_running_containers_are_adopted_at_the_start(place: Place, watch: Watch) -> None:
     container = place.podman.launch(URIS)
     watch()
-    wait_until(lambda: place.body("app.test") == container[:12], "the container answers")
+    answers(place, container)
+
+
+def test_label_chooses_another_port(place: Place, watch: Watch) -> None:
+    watch()
+    place.podman.launch({**URIS, "router.port": "8081"})
+    wait_until(lambda: place.body("app.test", "/") == "other", "the other port answers")
+
+
+def test_context_paths_lead_to_different_containers(place: Place, watch: Watch) -> None:
+    watch()
+    first = place.podman.launch({"router.uris": "app.test"})
+    second = place.podman.launch({"router.uris": "app.test/cgi-bin"})
+    answers(place, second)
+    wait_until(lambda: place.body("app.test", "/") == "web", "the rest goes to the other one")
+    place.podman.run("rm", "--force", "--time", "0", second)
+    answers(place, first)
+
+
+def test_domain_names_containers_that_have_no_label(place: Place, watch: Watch) -> None:
+    watch(domain="apps.test")
+    answers(place, place.podman.launch(name="web"), "web.apps.test")
+
+
+def test_fifty_containers_at_once_all_answer_and_all_go(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    # Ports that podman chose itself would collide now and then.
+    made = [
+        place.podman.create(
+            {"router.uris": f"app-{number}.test"},
+            publish=False,
+            HostConfig={"PortBindings": {"8079/tcp": [{"HostPort": str(20_000 + number)}]}},
+        )
+        for number in range(50)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda each: place.podman.api("POST", f"/containers/{each}/start"), made))
+    for number, container in enumerate(made):
+        answers(place, container, f"app-{number}.test")
+    watcher.wait_for("route-announced", 50)
+    place.podman.clear()
+    wait_until(lambda: not [host for host in place.routes() if host.startswith("app-")], "all are gone")
+    wait_until(lambda: place.identities() == {}, "all identities are gone")
+
+
+def test_instances_are_numbered_as_they_were_scaled(place: Place, watch: Watch) -> None:
+    compose = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", **URIS}
+    early = [place.podman.launch({**compose, "com.docker.compose.container-number": str(each)}) for each in (1, 2)]
+    watcher = watch()
+    made = [*early, place.podman.launch({**compose, "com.docker.compose.container-number": "3"})]
+    for index, container in enumerate(made):
+        watcher.wait_for("route-announced", id=container[:12], index=str(index))
+    instances = wait_until(lambda: len(found := place.routes()["app.test"]) == 3 and found, "three endpoints")
+    assert {each["private_instance_id"].replace("-", "") for each in instances} == {each[:32] for each in made}
+    assert {each["app"] for each in place.identities().values()} == {"shop-web"}
+
+
+# Ending.
+
+
+@pytest.mark.parametrize("how", ["kill", "stop", "rm"])
+def test_route_and_identity_end_with_the_container(place: Place, watch: Watch, how: str) -> None:
+    watch()
+    container = place.podman.launch(URIS)
+    answers(place, container)
+    options = {"kill": [], "stop": ["--time", "0"], "rm": ["--force", "--time", "0"]}[how]
+    place.podman.run(how, *options, container)
+    is_gone(place)
+    wait_until(lambda: place.identities() == {}, "the identity is gone")
+
+
+def test_restarted_container_answers_again_as_a_new_generation(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    container = place.podman.launch({**URIS, "router.app": "guid"})
+    answers(place, container)
+    before = wait_until(place.identities, "the identity")
+    (generation,) = [each["generation"] for each in before.values()]
+    # Somebody takes the old address meanwhile.
+    place.podman.run("stop", "--time", "0", container)
+    is_gone(place)
+    other = place.podman.launch()
+    place.podman.run("start", container)
+    answers(place, container)
+    watcher.wait_for("route-announced", 2, id=container[:12])
+    address, taken = place.podman.address(container), place.podman.address(other)
+    found = wait_until(lambda: len(known := place.identities()) == 2 and known, "both identities")
+    assert found[address]["app"] == "guid"
+    assert found[address]["generation"] > generation
+    assert found[taken]["instance"].replace("-", "") == other[:32]
+
+
+def test_paused_container_keeps_its_identity_alone(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    container = place.podman.launch(URIS)
+    answers(place, container)
+    place.podman.run("pause", container)
+    is_gone(place)
+    watcher.wait_for("container-does-not-serve")
+    assert len(place.identities()) == 1
+    place.podman.run("unpause", container)
+    answers(place, container)
+
+
+def test_container_with_a_health_check_is_routed_while_it_is_healthy(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    container = place.podman.launch(URIS, Healthcheck=HEALTH)
+    watcher.wait_for("container-does-not-serve", id=container[:12])
+    wait_until(place.identities, "the identity")
+    assert "app.test" not in place.routes()
+    place.podman.run("exec", container, "touch", "/tmp/ok")
+    place.podman.run("healthcheck", "run", container)
+    answers(place, container)
+    place.podman.run("exec", container, "rm", "/tmp/ok")
+    with contextlib.suppress(AssertionError):
+        place.podman.run("healthcheck", "run", container)
+    is_gone(place)
+
+
+# Containers without routes.
+
+
+def test_containers_that_cannot_be_routed_are_told_and_disturb_nobody(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    podman = place.podman
+    podman.make_image("localhost/udp:1", WEB, ["53/udp"])
+    podman.make_image("localhost/port:1", WEB, ["8079"], environment={"PORT": "1"})
+    podman.make_image(
+        "localhost/labelled:1", WEB, ["8079"], labels={"router.uris": "bank.test", "router.app": "b"}
+    )
+    expected = {
+        podman.launch(URIS, publish=False): "container-publishes-nothing",
+        podman.launch(URIS, HostConfig={"NetworkMode": "host"}, publish=False): "container-on-host-network",
+        podman.launch(URIS, image="localhost/udp:1"): "container-udp-only",
+        podman.launch({**URIS, "router.port": "70000"}): "container-labels-malformed",
+        podman.launch({"router.uris": "https://app.test"}): "container-labels-malformed",
+        podman.launch({"router.uri": "app.test"}): "container-labels-unknown",
+        podman.launch({**URIS, "router.port": "9"}): "container-port-not-published",
+        podman.launch(image="localhost/labelled:1"): "container-labels-of-image",
+    }
+    warned = podman.launch({"router.uris": "port.test"}, image="localhost/port:1")
+    for container, code in expected.items():
+        watcher.wait_for(code, id=container[:12])
+    watcher.wait_for("container-port-differs", id=warned[:12])
+    answers(place, warned, "port.test")
+    assert set(place.routes()) == {"port.test"}
+    # All but the one without a network of its own.
+    wait_until(lambda: len(place.identities()) == len(expected), "the identities")
+
+
+def test_task_has_an_identity_and_no_route(place: Place, watch: Watch) -> None:
+    watcher = watch(domain="apps.test")
+    place.podman.make_image("localhost/task:1", ["/bin/sleep", "600"])
+    tasks = [
+        place.podman.launch({"router.app": "one"}, image="localhost/task:1"),
+        place.podman.launch({**URIS, "router.app": "two", "router.task": "true"}),
+    ]
+    web = place.podman.launch(name="web")
+    answers(place, web, "web.apps.test")
+    wait_until(lambda: len(place.identities()) == 3, "the identities")
+    assert {each["app"] for each in place.identities().values()} == {"one", "two", "web"}
+    assert not [line for task in tasks for line in watcher.lines("route-announced", id=task[:12])]
+
+
+# Inside.
+
+
+def test_labelled_name_leads_from_container_to_container_and_not_from_outside(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    back = place.podman.launch({"router.internal": "back.apps.internal", "router.app": "back"}, publish=False)
+    front = place.podman.launch({"router.app": "front"}, publish=False)
+    other = place.podman.launch({"router.app": "other"}, publish=False)
+    watcher.wait_for("route-announced", id=back[:12])
+    wait_until(lambda: place.names() == {"back.apps.internal", "0.back.apps.internal"}, "the names")
+    wait_until(lambda: len(place.identities()) == 3, "the identities")
+
+    def asks(container: str) -> str:
+        url = f"http://{INSIDE}/cgi-bin/name"
+        with contextlib.suppress(AssertionError):
+            return place.podman.run("exec", container, "wget", "-qO-", "--header", "Host: back.apps.internal", url)
+        return ""
+
+    wait_until(lambda: asks(front) == back[:12], "front reaches back")
+    assert asks(other) == ""
+    assert place.status("back.apps.internal") == 404
+    assert place.routes() == {}
+    place.podman.run("kill", back)
+    wait_until(lambda: place.names() == set(), "the names are gone")
+
+
+# The engine.
+
+
+def test_what_happened_while_the_engine_was_away_is_found(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    dies, stays = place.podman.launch(URIS), place.podman.launch({"router.uris": "stays.test"})
+    answers(place, dies)
+    place.podman.stop()
+    watcher.wait_for("engine-lost")
+    place.podman.run("kill", dies)
+    new = place.podman.run("run", "--detach", "--publish-all", "--label", "router.uris=new.test", IMAGE)
+    assert "app.test" in place.routes()
+    place.podman.start()
+    answers(place, new, "new.test")
+    is_gone(place)
+    answers(place, stays, "stays.test")
+    assert len(watcher.lines("route-announced", id=stays[:12])) == 1
+
+
+def test_watcher_waits_for_an_engine_that_is_not_there_yet(place: Place, watch: Watch) -> None:
+    container = place.podman.launch(URIS)
+    place.podman.stop()
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(watch)
+        wait_until(lambda: starting.running(), "it starts")
+        place.podman.start()
+        starting.result(40)
+    answers(place, container)
+
+
+# The switch.
+
+
+def test_command_withdraws_and_restores_all_routes_and_leaves_identities(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    container = place.podman.launch({**URIS, "router.internal": "back.apps.internal"})
+    answers(place, container)
+    done = watcher.command("disable")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "enabled: false")
+    is_gone(place)
+    wait_until(lambda: place.names() == set(), "the names are gone")
+    assert len(place.identities()) == 1
+    late = place.podman.launch({"router.uris": "late.test"})
+    wait_until(lambda: len(place.identities()) == 2, "the late one is seen")
+    assert place.routes() == {}
+    assert watcher.command("enable").returncode == 0
+    answers(place, container)
+    answers(place, late, "late.test")
+    assert watcher.command("status").stdout.splitlines() == [
+        "enabled: true",
+        "engine: true",
+        "nats: true",
+        "containers: 2",
+        "routes: 3",
+        "identities: 2",
+    ]
+
+
+def test_reload_switches_routes_and_a_mistake_in_it_changes_nothing(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    container = place.podman.launch(URIS)
+    answers(place, container)
+    watcher.write(enabled="perhaps", sync_interval="1h")
+    watcher.reload()
+    assert len(watcher.wait_for("reload-refused")["problems"]) == 1
+    assert place.body("app.test") == container[:12]
+    watcher.write(enabled=False, sync_interval="5s", agent="other")
+    watcher.reload()
+    assert watcher.wait_for("needs-restart")["keys"] == ["agent"]
+    is_gone(place)
+    watcher.write(enabled=True, domain="apps.test", tags={"cell": "7"})
+    watcher.reload()
+    answers(place, container)
+    wait_until(lambda: place.routes()["app.test"][0]["tags"] == {"cell": "7"}, "the tag")
+
+
+def test_watcher_that_is_stopped_withdraws_routes_and_leaves_identities(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    answers(place, place.podman.launch(URIS))
+    assert watcher.stop() == 0
+    is_gone(place)
+    assert len(place.identities()) == 1
+    assert not Path(watcher.socket).exists()
+
+
+def test_successor_of_a_watcher_that_died_takes_back_what_ended_meanwhile(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    stays, dies = place.podman.launch({**URIS, "router.app": "stays"}), place.podman.launch({"router.app": "dies"})
+    wait_until(lambda: len(place.identities()) == 2, "the identities")
+    watcher.kill()
+    place.podman.run("kill", dies)
+    watch()
+    wait_until(lambda: [each["app"] for each in place.identities().values()] == ["stays"], "one is left")
+    answers(place, stays)
+
+
+def test_nats_that_was_away_is_told_everything(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    first, second = place.podman.launch(URIS), place.podman.launch({"router.uris": "second.test"})
+    answers(place, first)
+    answers(place, second, "second.test")
+    place.nats.kill()
+    watcher.wait_for("nats-lost")
+    place.podman.run("kill", second)
+    third = place.podman.launch({"router.uris": "third.test"})
+    place.nats.start()
+    answers(place, third, "third.test")
+    addresses = {place.podman.address(each) for each in (first, third)}
+    wait_until(lambda: set(place.identities()) == addresses, "the identities are those of now")
+
+
+# The command line.
+
+
+def test_second_watcher_with_the_same_socket_is_refused(watch: Watch) -> None:
+    watcher = watch()
+    again = subprocess.run(
+        [sys.executable, "-m", "router", "docker", "-c", str(watcher.file)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert again.returncode == 1
+    assert "another `router docker`" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--engine", "ssh://host"], "engine.url: 'ssh://host'"),
+        (["--nats", "http://x"], "nats.servers"),
+        (["status"], "no `router docker` answers at"),
+        ([], "no engine"),
+    ],
+)
+def test_command_line_that_cannot_be_used_is_told(tmp_path: Path, arguments: list[str], told: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+    socket = ["--control-socket", str(tmp_path / "s")]
+    if not arguments and any(Path(path).is_socket() for path in ("/run/docker.sock", "/run/podman/podman.sock")):
+        pytest.skip("skipped: this machine has an engine")
+    done = subprocess.run(
+        [sys.executable, "-m", "router", "docker", *socket, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert json.dumps(done.stdout) == '""'

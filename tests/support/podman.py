@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 
 IMAGE = "localhost/web:1"
 EXPOSED = ("8081/udp", "8081/tcp", "8079/tcp", "8078/udp")
-APPLETS = ("sh", "httpd", "hostname", "sleep", "test", "touch", "rm", "cat")
+APPLETS = ("sh", "httpd", "hostname", "sleep", "test", "touch", "rm", "wget")
 WEB = ["/bin/sh", "-c", "httpd -p 8081 -h /other; exec httpd -f -p 8079 -h /www"]
 """8079 answers with the container's host name, 8081 with ``other``."""
 
@@ -78,7 +78,9 @@ class Podman:
     # The engine.
 
     def start(self, *addresses: str) -> None:
-        """Start the API service, and wait until it answers."""
+        """Start the API service, unless it runs, and wait until it answers."""
+        if self._service is not None:
+            return
         where = addresses or (self.url,)
         with (self.directory / "service.log").open("ab") as log:
             self._service = subprocess.Popen(
@@ -111,6 +113,15 @@ class Podman:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def on_host(self, program: str, *arguments: str) -> None:
+        """Run a command in the engine's network."""
+        subprocess.run(
+            [self._enter, f"--net=/run/netns/{self._namespace}", needs(program), *arguments],
+            check=True,
+            capture_output=True,
+            timeout=20,
+        )
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
