@@ -1,5 +1,7 @@
 """Which port is routed, who a container is, and what keeps it from getting a route."""
 
+from typing import Any
+
 import pytest
 
 from router.docker.container import Binding
@@ -93,9 +95,7 @@ def test_address_is_where_the_port_is_published(listening: tuple[Binding, ...], 
         ({"health": "unhealthy"}, URIS, "container-does-not-serve"),
     ],
 )
-def test_container_without_a_route_is_told_why(
-    facts: dict[str, object], labels: dict[str, str], code: str
-) -> None:
+def test_container_without_a_route_is_told_why(facts: dict[str, Any], labels: dict[str, str], code: str) -> None:
     made = offer(labels, **facts)
     assert codes(made) == [code]
     assert (made.public, made.internal) == (None, None)

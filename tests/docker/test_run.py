@@ -98,7 +98,8 @@ def test_instances_are_numbered_as_they_were_scaled(place: Place, watch: Watch) 
     made = [*early, place.podman.launch({**compose, "com.docker.compose.container-number": "3"})]
     for index, container in enumerate(made):
         watcher.wait_for("route-announced", id=container[:12], index=str(index))
-    instances = wait_until(lambda: len(found := place.routes()["app.test"]) == 3 and found, "three endpoints")
+    wait_until(lambda: len(place.routes()["app.test"]) == 3, "three endpoints")
+    instances = place.routes()["app.test"]
     assert {each["private_instance_id"].replace("-", "") for each in instances} == {each[:32] for each in made}
     assert {each["app"] for each in place.identities().values()} == {"shop-web"}
 
@@ -121,7 +122,8 @@ def test_restarted_container_answers_again_as_a_new_generation(place: Place, wat
     watcher = watch()
     container = place.podman.launch({**URIS, "router.app": "guid"})
     answers(place, container)
-    before = wait_until(place.identities, "the identity")
+    wait_until(place.identities, "the identity")
+    before = place.identities()
     (generation,) = [each["generation"] for each in before.values()]
     # Somebody takes the old address meanwhile.
     place.podman.run("stop", "--time", "0", container)
@@ -131,7 +133,8 @@ def test_restarted_container_answers_again_as_a_new_generation(place: Place, wat
     answers(place, container)
     watcher.wait_for("route-announced", 2, id=container[:12])
     address, taken = place.podman.address(container), place.podman.address(other)
-    found = wait_until(lambda: len(known := place.identities()) == 2 and known, "both identities")
+    wait_until(lambda: len(place.identities()) == 2, "both identities")
+    found = place.identities()
     assert found[address]["app"] == "guid"
     assert found[address]["generation"] > generation
     assert found[taken]["instance"].replace("-", "") == other[:32]

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from router.docker.engine import Place
+from router.docker.labels import read_labels
 from router.docker.settings import Options, Settings, SettingsError, default_socket, load_settings, read_settings
 from router.registrar import TlsFiles
 
@@ -107,3 +109,18 @@ def test_engine_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DOCKER_HOST", "ssh://somewhere")
     with pytest.raises(SettingsError, match="DOCKER_HOST"):
         Settings().place()
+
+
+def test_example_is_good() -> None:
+    example = Path(__file__).parents[2] / "docs" / "examples" / "docker.yml"
+    settings = load_settings(example, Options())
+    assert settings.enabled
+    assert settings.place().tls is not None
+
+
+def test_labels_of_the_compose_example_are_good() -> None:
+    document = yaml.safe_load((Path(__file__).parents[2] / "docs" / "examples" / "compose.yml").read_text())
+    wishes = {name: read_labels(service["labels"]) for name, service in document["services"].items()}
+    assert [(each.problems, each.unknown) for each in wishes.values()] == [((), ())] * len(wishes)
+    assert wishes["front"].uris == ("shop.example.com", "www.shop.example.com")
+    assert wishes["migrate"].task
