@@ -353,9 +353,9 @@ class Engine(Sender):
             stream.remote_ended = True
         if piece or ended:
             stream.body_received(piece, ended)
-        if stream.unreturned >= self.limits.window // 2 and not stream.withheld and not ended:
+        if stream.unreturned >= self.limits.window // 2 and not (stream.withheld or ended or stream.closed):
             self._return_window(stream)
-        if ended and stream.local_ended:
+        if ended and stream.local_ended and not stream.closed:
             self._close(stream, ENDED)
 
     def _data_after_end(self, stream: Stream | None, stream_id: int) -> None:
@@ -455,7 +455,7 @@ class Engine(Sender):
             raise StreamFault(stream.id, PROTOCOL_ERROR, "trailers without END_STREAM")
         else:
             stream.trailers_received(fields)
-        if ended and stream.local_ended:
+        if ended and stream.local_ended and not stream.closed:
             self._close(stream, ENDED)
 
     def _open(self, stream_id: int, fields: list[Field], ended: bool) -> None:
