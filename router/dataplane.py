@@ -108,8 +108,7 @@ class DataPlane:
         }
         self.proxy = Proxy(**parts)
         self.proxy.warn_of_problems()
-        domains = assembly.internal_domains(config)
-        self._internal = InternalProxy(self.proxy, domains, **parts) if config.internal.enabled else None
+        self._internal = _internal_proxy(config, self.proxy, parts)
         self._must_revise = False
         self._dropped_lines = 0
         self._set_observers(monotonic())
@@ -352,6 +351,12 @@ class DataPlane:
 def _internal_context(config: Config) -> ssl.SSLContext | None:
     wanted = config.internal.enabled and config.internal.proxy.https_ports
     return internal_context(config) if wanted else None
+
+
+def _internal_proxy(config: Config, proxy: Proxy, parts: dict[str, Any]) -> InternalProxy | None:
+    if not config.internal.enabled:
+        return None
+    return InternalProxy(proxy, assembly.internal_domains(config), **parts)
 
 
 def _present(*observers: Observer | None) -> tuple[Observer, ...]:
