@@ -239,6 +239,21 @@ def test_a_refused_request_with_a_body_leaves_the_connection_usable(peer: H2Peer
     assert peer.get(3, "unknown.test").status == 404
 
 
+def test_the_time_out_of_http2_exchanges_is_their_own() -> None:
+    def silent(conversation: Conversation) -> None:
+        conversation.read_request()
+        conversation.wait_for_end()
+
+    keys = {"enable_http2_cleartext": True, "http_2_endpoint_timeout": 0.1, "http_1_endpoint_timeout": 60.0}
+    with RunningPlane(config(**keys)) as hasty, RecordingBackend(silent) as backend:
+        hasty.route(HOST, backend)
+        with H2Peer(hasty.port) as peer, hasty.client() as old:
+            old.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+            wait_until(lambda: backend.requests, "the older request has arrived")
+            assert peer.get().status == 502
+            assert not hasty.is_idle()
+
+
 # WebSockets (RFC 8441).
 
 
