@@ -288,7 +288,7 @@ class Prometheus(Struct, frozen=True, kw_only=True):
     port: Port = 0
     """TCP port; 0 for a random one."""
     cert_path: str = ""
-    """Path of a PEM certificate; with a port switches mutual TLS on."""
+    """Path of a PEM certificate; switches mutual TLS on."""
     key_path: str = ""
     """Path of its key."""
     ca_path: str = ""

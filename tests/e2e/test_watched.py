@@ -382,3 +382,19 @@ def test_malformed_policy_sources_are_told_once_for_a_registration(
     (line,) = [line for line in router.log if line["message"] == "route-policy-sources-malformed"]
     assert (line["log_level"], line["source"]) == (2, "gorouter.stdout.registry")
     assert line["data"]["sources"] == ["nonsense"]
+
+
+def test_counters_of_workers_that_a_reload_has_sent_away_are_kept(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    port = free_port()
+    router = start_router({"prometheus": {"enabled": True, "port": port}, "workers": 1})
+    announcer.register("app.test", port=make_backend().port, tags=TAGS)
+    wait_until(lambda: status_of(router.port, "app.test") == 200, "the route")
+    for _ in range(9):
+        assert status_of(router.port, "app.test") == 200
+    # Not reported yet, but the worker's last words tell of them.
+    reload(router, {})
+    router.wait_for_log("worker-left")
+    assert metrics(port)['total_requests{component="route-emitter"}'] == 10
+    assert metrics(port)["router_worker_restarts_total"] == 0

@@ -134,3 +134,8 @@ def test_worker_that_is_told_to_end_by_an_operator_is_replaced(
     os.kill(victim, signal.SIGTERM)
     wait_until(lambda: victim not in router.workers() and len(router.workers()) == 2, "the worker is replaced")
     wait_everywhere(router, "app.test")
+
+
+def test_processors_to_use_are_workers_to_start(start_router: StartRouter) -> None:
+    router = start_router({"workers": 0, "go_max_procs": 1})
+    assert len(router.workers()) == 1
