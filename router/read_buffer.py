@@ -1,10 +1,32 @@
-"""The buffer that every connection of a process reads into.
+"""The buffer that every connection of a process reads into, and what connections leave unread.
 
 One is enough: the event loop asks for it, fills it and announces the bytes in one go, and whoever gets them copies
 what it keeps. Its size bounds what one read can add to the memory of a connection whose peer does not take it; the
 event loop's own default would be four times as much.
 """
 
+import os
+from typing import Any
+
 READ_BYTES = 64 * 1024
 
 READ_BUFFER = memoryview(bytearray(READ_BYTES))
+
+
+def unread(transport: Any) -> bytes:
+    """Return what a peer had sent before it reset the connection, if a write met the reset before it was read.
+
+    Only for ``connection_lost``, during which the event loop has not yet closed the descriptor.
+    """
+    sock = transport.get_extra_info("socket")
+    descriptor = -1 if sock is None else int(sock.fileno())
+    pieces: list[bytes] = []
+    while descriptor >= 0:
+        try:
+            piece = os.read(descriptor, READ_BYTES)
+        except OSError:
+            break
+        if not piece:
+            break
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from router.read_buffer import READ_BUFFER
+from router.read_buffer import READ_BUFFER, unread
 
 _READ_BYTES = 65536
 _HANDSHAKE_RECORD = 0x16
@@ -127,6 +127,10 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         return self._state == _OPEN and self._end_of_stream()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._state == _OPEN and not self._server_side and not self._paused:
+            # A server that answers and closes while it is being written to: the write met the reset first.
+            self._incoming.write(unread(self._raw))
+            self._read()
         state, self._state = self._state, _CLOSED
         if state == _HANDSHAKE:
             self._fail(exc or ConnectionAbortedError("closed during the TLS handshake"))

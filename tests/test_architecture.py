@@ -137,7 +137,6 @@ TESTED_ELSEWHERE = {
     "proxy/log_writer.py": "tests/live/test_access_log.py",
     "proxy/reply.py": "tests/live/test_errors.py",
     "proxy/rewrite.py": "tests/live/test_headers.py",
-    "read_buffer.py": "one buffer, without behaviour",
     "routing/internal_records.py": "values without behaviour",
     "routing/records.py": "values without behaviour",
 }

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from router.backend.failure import PROTOCOL, WRONG_SWITCH, BackendFailure, of_lost
-from router.read_buffer import READ_BUFFER
+from router.read_buffer import READ_BUFFER, unread
 from router.routing.pool import Endpoint
 from router.wire.chunked import ChunkedDecoder
 from router.wire.head_buffer import HeadBuffer
@@ -214,9 +214,24 @@ class BackendConnection(asyncio.BufferedProtocol):
             exchange, self.exchange = self.exchange, None
             exchange.response_end([])
         elif self.exchange is not None:
-            self._fail(of_lost(exc))
+            self._read_rest(self.exchange, exc)
+            if self.exchange is not None:
+                self._fail(of_lost(exc))
         self._mode = _DEAD
         self._owner.lost(self)
+
+    def _read_rest(self, exchange: ResponseReceiver, exc: Exception | None) -> None:
+        """Read what came before the reset that a write has met.
+
+        A backend that refuses an upload answers and closes, which resets the connection under whoever still
+        writes. The answer is in the socket all the same, and says more than a 502 would.
+        """
+        if exc is None or exchange.request_complete or self._paused:
+            return
+        # A TLS stream has done the same below, and what lies in its socket is no HTTP.
+        rest = b"" if self._transport.get_extra_info("ssl_object") is not None else unread(self._transport)
+        if rest:
+            self.data_received(rest)
 
     # Reading a response.
 

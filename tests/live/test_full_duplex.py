@@ -1,13 +1,17 @@
 """Requests whose answer comes before their end, where the router is told to go on with them all the same."""
 
+import functools
 import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from router.certs import Authority, issue, make_ca
 from tests.live.conftest import Live, StartLive
+from tests.support.certificates import server_context
 from tests.support.rawclient import RawClient
 from tests.support.recorder import Conversation, Ended, RecordingBackend
 from tests.support.waiting import wait_until
@@ -20,8 +24,18 @@ DIGEST = hashlib.sha256(UPLOAD).hexdigest()
 
 
 @pytest.fixture(scope="module")
-def duplex(start_live: StartLive) -> Live:
-    return start_live({"enable_http1_concurrent_read_write": True})
+def authority() -> Authority:
+    return make_ca()
+
+
+@pytest.fixture(scope="module")
+def duplex(start_live: StartLive, authority: Authority) -> Live:
+    return start_live({"enable_http1_concurrent_read_write": True, "ca_certs": [authority.pair.certificate]})
+
+
+@pytest.fixture(scope="module")
+def simplex(start_live: StartLive, authority: Authority) -> Live:
+    return start_live({"ca_certs": [authority.pair.certificate]})
 
 
 @pytest.fixture
@@ -34,6 +48,11 @@ def in_background(action: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=action, daemon=True)
     thread.start()
     return thread
+
+
+def send_in_pieces(client: RawClient) -> None:
+    for _ in range(128):
+        client.send(UPLOAD[:65536])
 
 
 def framed(host: str, framing: str, more: str = "") -> bytes:
@@ -207,3 +226,34 @@ def test_early_answer_ends_the_request_where_that_is_off(live: Live, make_backen
         response = client.read_response()
         assert (response.body, response.header("Connection")) == (b"early", "close")
     assert ended.wait(15)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("setting", ["on", "off"])
+def test_answer_arrives_though_the_backend_closes_under_the_upload(
+    setting: str,
+    tls: bool,
+    duplex: Live,
+    simplex: Live,
+    authority: Authority,
+    make_backend: MakeBackend,
+    tmp_path: Path,
+) -> None:
+    """Closing with unread bytes resets the connection; a write may meet the reset before the answer is read."""
+
+    def refuse(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.read(1000)
+        conversation.answer(b"enough", status="413 Too Large", headers="Connection: close\r\n")
+
+    router = duplex if setting == "on" else simplex
+    context = server_context(issue(authority, ["127.0.0.1"]), tmp_path) if tls else None
+    host = router.route(make_backend(refuse, tls=context))
+    for _ in range(20):
+        with router.client() as client:
+            client.send(framed(host, "length"))
+            sending = in_background(functools.partial(send_in_pieces, client))
+            response = client.read_response()
+            assert (response.status, response.body) == (413, b"enough")
+            client.end_sending()
+            sending.join(15)
