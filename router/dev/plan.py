@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from router.certs import DevelopmentFiles, write_development_certificates, write_private
 from router.dev.broker import PACKAGE, find_nats_server
 from router.dev.config_file import RouterSettings, config_text
+from router.dev.containers import engine_problems
 from router.dev.inside import ROUTER, Inside, chosen, internal_section
 from router.dev.places import (
     LOOPBACK,
@@ -50,6 +51,7 @@ class Options(NamedTuple):
     state_dir: Path | None = None
     certs_dir: Path | None = None
     verbose: bool = False
+    docker: bool = False
 
 
 class Plan(NamedTuple):
@@ -189,6 +191,7 @@ def _problems(options: Options, nats_server: Path | None) -> list[str]:
             )
     else:
         problems += _nats_url_problems(options.nats_url)
+    problems += engine_problems() if options.docker else []
     return problems + _port_problems(ports, is_free)
 
 

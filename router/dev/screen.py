@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.dev.child import Child
+from router.dev.containers import DOMAIN, engine_found, recipe
 from router.dev.inside import BACKEND, CALLERS, FRONT, NAME, OTHER, ROUTER, Inside
 from router.dev.plan import Plan
 from router.dev.samples import hostname
@@ -65,6 +66,9 @@ class ConsoleScreen:
             self._console.print(
                 Text(f"No internal routing: {plan.inside_left_out}.\n", style="dim"), soft_wrap=True
             )
+        if not plan.options.docker and (engine := engine_found()):
+            offer = f"There is a container engine at {engine}: --docker gives its containers routes."
+            self._console.print(Text(offer, style="dim"), soft_wrap=True)
         logs = f"Logs: {shown(plan.log('router'))} (component log), {shown(plan.access_log)} (one line a request)"
         self._console.print(Text(logs, style="dim"), soft_wrap=True)
         self._console.print(Text(READY, style="bold"))
@@ -103,6 +107,9 @@ def _processes(stack: Stack) -> Table:
     table.add_row("router", _pid(stack.router), f"{ports}, {workers}")
     store = f", JetStream in {shown(plan.state / 'nats')}" if stack.nats else ""
     table.add_row("nats-server", _pid(stack.nats), f"{plan.nats_shown}{store}")
+    if stack.docker is not None:
+        at = f"containers become http://APP.{DOMAIN}:{options.http_port}/, or what label router.uris says"
+        table.add_row("router docker", _pid(stack.docker), at)
     if plan.inside is not None:
         table.add_row("cell", _pid(stack.cell), "tells the router whose container addresses are whose")
     for instance in stack.instances:
@@ -144,6 +151,7 @@ def recipes(stack: Stack) -> list[tuple[str, str]]:
             f"{router} register --uri mine.localhost --port 9000 --host 127.0.0.1{nats} &\n"
             f"sleep 1; curl {mine}",
         ),
+        *([recipe(plan.options.http_port)] if plan.options.docker else []),
     ]
 
 

@@ -15,6 +15,7 @@ import aiohttp
 
 from router.dev.broker import greets, nats_command
 from router.dev.child import Child
+from router.dev.containers import docker_command, watcher_is_ready
 from router.dev.inside import BACKEND, CALLERS, FRONT, NAME, ROUTER, Inside, backend_address
 from router.dev.places import LOOPBACK
 from router.dev.plan import INSTANCES, DevError, Plan
@@ -57,6 +58,7 @@ class Stack:
         self.nats: Child | None = None
         self.router: Child | None = None
         self.cell: Child | None = None
+        self.docker: Child | None = None
         self.broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._screen = screen
         self._children: list[Child] = []
@@ -80,6 +82,9 @@ class Stack:
         if self.plan.inside is not None:
             self._screen.starting("internal routing")
             await self._start_inside(self.plan.inside)
+        if self.plan.options.docker:
+            self._screen.starting("router docker")
+            self.docker = await self._start_docker()
 
     async def stop(self) -> None:
         """End everything: the apps, which withdraw their routes, and the router; then NATS. Never raises."""
@@ -148,6 +153,13 @@ class Stack:
             connector=aiohttp.TCPConnector(local_addr=(CALLERS[FRONT], 0))
         ) as session:
             await self._must(lambda: self._front_is_answered(session, inside), self.cell)
+
+    async def _start_docker(self) -> Child:
+        state = self.plan.state
+        child = await self._spawn("docker", docker_command(self.plan.nats_url, LOOPBACK, state))
+        await self._must(lambda: watcher_is_ready(state), child)
+        self._watch(self._tell_end_of_docker(child))
+        return child
 
     async def _allow_front(self, inside: Inside) -> None:
         """Do what `router policy add` does, by doing it."""
@@ -232,6 +244,10 @@ class Stack:
         how = await cell.ended()
         told = "routers believe for two minutes what it said, then its containers are nobody's"
         self._screen.event(f"{cell.name} (pid {cell.pid}) {how}: {told}")
+
+    async def _tell_end_of_docker(self, child: Child) -> None:
+        how = await child.ended()
+        self._screen.event(f"router docker (pid {child.pid}) {how}: its containers' routes will be forgotten")
 
     async def _router_must_live(self) -> None:
         assert self.router is not None
