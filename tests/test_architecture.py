@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "control": {"config", "log", "metrics", "routing", "sync", "tls", "wire"},
     "registrar": {"config", "wire"},
     "docker": {"config", "log", "registrar", "wire"},
-    "dev": {"certs", "registrar", "view", "wire"},
+    "dev": {"certs", "docker", "registrar", "view", "wire"},
     "policy": {"commands", "config", "routing", "view"},
     "commands": {"certs", "config", "dev", "docker", "policy", "registrar", "view"},
     "cli": {"commands", "config", "control", "worker"},
