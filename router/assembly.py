@@ -11,7 +11,8 @@ from dataclasses import replace
 from random import random
 from time import monotonic
 
-from router.backend.connections import BackendOptions, Connections
+from router.backend.connections import Connections
+from router.backend.dial import BackendOptions
 from router.backend.service import egress_filter
 from router.config.schema import Config
 from router.frontend.http1 import FrontendOptions
@@ -89,6 +90,8 @@ def backend_options(config: Config) -> BackendOptions:
         max_head_bytes=config.max_response_header_bytes or _DEFAULT_RESPONSE_HEAD_BYTES,
         max_headers=config.max_response_headers,
         contexts=tuple(backend_contexts(config)),
+        http2_contexts=tuple(backend_contexts(config, http2=True)) if config.enable_http2 else (),
+        http2_cleartext=config.enable_http2 and config.enable_http2_cleartext_backends,
     )
 
 
@@ -133,6 +136,7 @@ def route_services(config: Config, logger: Logger) -> RouteServices:
     connections = replace(
         backend_options(config),
         contexts=tuple(service_contexts(config)) if secret else (),
+        http2_contexts=(),
         allowed=egress_filter(settings.egress_blocklist),
         # A service takes the requests of all its routes, so it needs what many endpoints do.
         max_idle=max(config.max_idle_conns_per_host or 2, config.max_idle_conns or sys.maxsize),
@@ -169,6 +173,7 @@ def features(config: Config, services: RouteServices, router_ip: str, observers:
             else None
         ),
         error_page=error_page(config.html_error_template_file),
+        grpc_status=config.enable_grpc_status,
         trace_key=config.trace_key.encode(),
         router_ip=router_ip.encode(),
         observers=observers,

@@ -153,8 +153,11 @@ def backend_context(config: Config) -> ssl.SSLContext:
     return backend_contexts(config)[0]
 
 
-def backend_contexts(config: Config) -> list[ssl.SSLContext]:
+def backend_contexts(config: Config, http2: bool = False) -> list[ssl.SSLContext]:
     """Build the contexts to try, in their order, until an endpoint's certificate is verified.
+
+    Args:
+        http2: offer HTTP/2 besides HTTP/1.1; otherwise nothing is offered, as by Gorouter.
 
     OpenSSL looks for the issuer of a certificate by name, and by key identifier if both have one. Among several
     that fit it takes the first, and if that one's key did not sign, the certificate is refused. So where CAs in
@@ -164,7 +167,11 @@ def backend_contexts(config: Config) -> list[ssl.SSLContext]:
     Raises `TlsError`.
     """
     choices = _without_namesakes(config.ca_certs)
-    return [_backend_context(config, authorities) for authorities in (config.ca_certs, *choices)]
+    contexts = [_backend_context(config, authorities) for authorities in (config.ca_certs, *choices)]
+    if http2:
+        for context in contexts:
+            context.set_alpn_protocols(["h2", "http/1.1"])
+    return contexts
 
 
 def service_context(config: Config) -> ssl.SSLContext:

@@ -8,10 +8,11 @@ connection and never reaches another client.
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from router.backend.dial import Noting
 from router.backend.failure import PROTOCOL, WRONG_SWITCH, BackendFailure, of_lost
 from router.read_buffer import READ_BUFFER, unread
 from router.routing.pool import Endpoint
-from router.wire.chunked import ChunkedDecoder
+from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.head_buffer import HeadBuffer
 from router.wire.http1 import (
     CHUNKED,
@@ -30,6 +31,7 @@ _IDLE, _HEAD, _LENGTH, _CHUNKED, _UNTIL_CLOSE, _TUNNEL, _ANSWERED, _DEAD = range
 """_ANSWERED: the response is over, and the rest of the request is still being written."""
 _STATUS_PREFIX = b"HTTP/1."
 _TRAILER_BYTES = 65536
+NO_TRAILERS: list[bytes] = []
 _REMEMBERED_BYTES = 8192
 """A head above this is parsed anew each time, so that idle connections stay small."""
 _MOST_INTERIM = 32
@@ -42,6 +44,8 @@ class ResponseReceiver(Protocol):
     method: bytes
     request_complete: bool
     """All of the request has been handed to the connection."""
+    body_sent: bool
+    """Some of its body has been sent, on whatever connection."""
     full_duplex: bool
     """A request body goes on to its end, even if the response has come to its own before."""
     upgrade: bytes
@@ -59,7 +63,7 @@ class ResponseReceiver(Protocol):
     def backend_writable(self) -> None: ...
 
 
-class BackendConnection(asyncio.BufferedProtocol):
+class BackendConnection(Noting):
     """A connection; lives from a successful dial until either side closes it.
 
     Attributes:
@@ -67,10 +71,17 @@ class BackendConnection(asyncio.BufferedProtocol):
         exchange: the exchange being served, None while idle.
         reused: it has served an exchange before the present one.
         got_bytes: something of the present response has arrived.
+        for_one: it is not kept for a second exchange.
+        record: what was sent of the body, where that can be told; here it cannot.
+        trailers_sent: those after the recorded body.
         idle_since: monotonic seconds, valid while idle or closing.
         timings: seconds that looking up the name, connecting and the TLS handshake took; below 0 where there was
             nothing of the kind.
     """
+
+    for_one = False
+    record: list[bytes] | None = None
+    trailers_sent: list[bytes] = NO_TRAILERS
 
     def __init__(self, owner: "Connections", endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -78,8 +89,6 @@ class BackendConnection(asyncio.BufferedProtocol):
         self.reused = False
         self.got_bytes = False
         self.idle_since = 0.0
-        self.local_address = ""
-        self.timings = (-1.0, -1.0, -1.0)
         self._owner = owner
         self._transport: Any = None
         self._mode = _IDLE
@@ -106,8 +115,17 @@ class BackendConnection(asyncio.BufferedProtocol):
         self._transport.write(head)
 
     def send(self, piece: bytes) -> None:
-        """Write body or tunnel bytes, framed already."""
+        """Write bytes of a tunnel."""
         self._transport.write(piece)
+
+    def send_body(self, piece: bytes, chunked: bool) -> None:
+        """Write body bytes."""
+        self.send(encode_chunk(piece) if chunked else piece)
+
+    def send_end(self, trailers: list[bytes], chunked: bool) -> None:
+        """The body is complete."""
+        if chunked:
+            self.send(encode_last_chunk(trailers))
 
     def send_eof(self) -> None:
         """The client's side of a tunnel has ended."""

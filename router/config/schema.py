@@ -70,6 +70,10 @@ class Config(Struct, frozen=True, kw_only=True):
     """Offer HTTP/2 to clients, and speak it to endpoints registered with it."""
     enable_http2_cleartext: bool = False
     """Speak HTTP/2 on the plain port with clients that begin with it, without asking. Not a Gorouter key."""
+    enable_http2_cleartext_backends: bool = False
+    """Speak HTTP/2 to endpoints registered with it that have no TLS, too. Not a Gorouter key."""
+    enable_grpc_status: bool = True
+    """Add grpc-status and grpc-message to the router's own answers to gRPC calls. Not a Gorouter key."""
     http2_max_concurrent_streams: Count = 250
     """Most requests at once on one HTTP/2 connection of a client; 0 means 250. Not a Gorouter key."""
     http2_max_control_frames: Count = 1000

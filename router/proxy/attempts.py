@@ -9,9 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from router.backend.connection import BackendConnection
-from router.backend.connections import Connections, connect_timed_out
-from router.backend.failure import ALWAYS, IF_IDEMPOTENT, MARK, NO_ENDPOINT, REMOVE, BackendFailure
+from router.backend.connections import Carrier, Connections
+from router.backend.dial import connect_timed_out
+from router.backend.failure import (
+    ALWAYS,
+    IF_IDEMPOTENT,
+    MARK,
+    NO_ENDPOINT,
+    REFUSED,
+    REMOVE,
+    BackendFailure,
+)
 from router.log import Logger
 from router.metrics import Counters
 from router.proxy import reply
@@ -98,7 +106,7 @@ class Attempts:
             # Gorouter: a WebSocket request may wait for its 101 for ever. Here only the tunnel has no end.
             exchange.deadline = now + timeout_s
         connections = self.connections if service is None else service.connections
-        connection = connections.checkout(endpoint, exchange.repeatable)
+        connection = connections.checkout(endpoint, exchange.repeatable, exchange.upgrade)
         if connection is not None:
             self._send(exchange, connection)
         else:
@@ -129,7 +137,7 @@ class Attempts:
         return False
 
     def _dial(self, exchange: Exchange, endpoint: Endpoint) -> None:
-        def connected(connection: BackendConnection) -> None:
+        def connected(connection: Carrier) -> None:
             exchange.dialling = None
             if exchange.finished or exchange.endpoint is not endpoint:
                 connection.close()
@@ -143,13 +151,16 @@ class Attempts:
 
         service = exchange.service
         connections = self.connections if service is None else service.connections
-        exchange.dialling = connections.dial(endpoint, connected, failed)
+        exchange.dialling = connections.dial(endpoint, connected, failed, exchange.upgrade)
 
-    def _send(self, exchange: Exchange, connection: BackendConnection) -> None:
+    def _send(self, exchange: Exchange, connection: Carrier) -> None:
         endpoint = exchange.endpoint
         assert endpoint is not None
+        before = exchange.last_connection
         exchange.connection = exchange.last_connection = connection
         connection.send_request(exchange, exchange.prefix + endpoint.identity + b"\r\n")
+        if exchange.body_sent and before is not None:
+            exchange.send_again(before)
         if not exchange.request_complete:
             exchange.client.accept_body()
 
@@ -159,9 +170,10 @@ class Attempts:
         """An attempt ended without a response head: redial, retry, or answer with the failure."""
         endpoint = exchange.endpoint
         assert endpoint is not None
-        if _was_reused(exchange) and exchange.repeatable and not exchange.redialled:
-            # The backend closed an idle connection just as it was used: no fault of the endpoint, and no attempt.
+        if not exchange.redialled and _is_unseen(exchange, failure):
             exchange.redialled = True
+            if not exchange.request_complete:
+                exchange.client.hold_body()
             self._dial(exchange, endpoint)
             return
         exchange.uncount()
@@ -257,6 +269,12 @@ def _trace(exchange: Exchange) -> dict[str, str]:
     return {"trace-id": exchange.trace_id.decode(), "span-id": exchange.span_id.decode()}
 
 
-def _was_reused(exchange: Exchange) -> bool:
+def _is_unseen(exchange: Exchange, failure: BackendFailure) -> bool:
+    """Whether the backend has closed an idle connection just as it was used, or says itself that it has not looked
+    at the request: no fault of the endpoint, and no attempt."""
     connection = exchange.last_connection
-    return connection is not None and connection.reused and not connection.got_bytes
+    if connection is None:
+        return False
+    if failure.kind is REFUSED:
+        return not exchange.body_sent or connection.record is not None
+    return exchange.repeatable and connection.reused and not connection.got_bytes

@@ -10,7 +10,7 @@ Fields have class-level defaults, so that an ordinary exchange only sets the few
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
-from router.backend.connection import BackendConnection
+from router.backend.connections import Carrier
 from router.backend.failure import CANCELLED, TIMEOUT, BackendFailure
 from router.proxy.client import NO_LENGTH, UNKNOWN_LENGTH, Client
 from router.proxy.mtls import Domain
@@ -19,7 +19,6 @@ from router.proxy.rewrite import response_lines
 from router.routing.internal_records import Identity
 from router.routing.pool import Endpoint, Pool
 from router.routing.route_policy import Caller
-from router.wire.chunked import encode_chunk, encode_last_chunk
 from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -67,9 +66,9 @@ class Exchange:
 
     # Attempts.
     endpoint: Endpoint | None = None
-    connection: BackendConnection | None = None
+    connection: Carrier | None = None
     """In use by this exchange; None once it is released or lost."""
-    last_connection: BackendConnection | None = None
+    last_connection: Carrier | None = None
     """The one this attempt was made on, for logs and the question whether it was a reused one."""
     dialling: "asyncio.Task[None] | None" = None
     attempts: int = 0
@@ -130,17 +129,27 @@ class Exchange:
         connection = self.connection
         if connection is not None:
             self.body_sent = True
-            connection.send(encode_chunk(piece) if self.head.framing == CHUNKED else piece)
+            connection.send_body(piece, self.head.framing == CHUNKED)
 
     def request_end(self, trailers: list[bytes]) -> None:
         """The request body is complete."""
         self.request_complete = True
         connection = self.connection
-        if connection is not None and self.head.framing == CHUNKED:
+        if connection is not None:
             self.body_sent = True
-            connection.send(encode_last_chunk(trailers))
+            connection.send_end(trailers, self.head.framing == CHUNKED)
         if self.response_ended:
             self._answered_and_complete()
+
+    def send_again(self, before: Carrier) -> None:
+        """Send what was sent of the body on a connection whose backend has not looked at it."""
+        connection = self.connection
+        assert connection is not None
+        chunked = self.head.framing == CHUNKED
+        for piece in before.record or ():
+            connection.send_body(piece, chunked)
+        if self.request_complete:
+            connection.send_end(before.trailers_sent, chunked)
 
     def _answered_and_complete(self) -> None:
         connection, self.connection = self.connection, None
@@ -339,7 +348,7 @@ class Exchange:
     def answer(self, reply: Reply) -> None:
         """End the exchange with a response of the router's own."""
         if self.proxy.dresses_replies:
-            reply = self.proxy.dress_reply(reply)
+            reply = self.proxy.dress_reply(self, reply)
         self.status = reply.status
         self.router_error = reply.router_error
         self.response_started = True

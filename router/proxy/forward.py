@@ -13,7 +13,7 @@ from time import monotonic, time
 from router.backend.connections import Connections
 from router.log import Logger
 from router.metrics import Counters
-from router.proxy import reply
+from router.proxy import grpc, reply
 from router.proxy.access_log import AccessLog
 from router.proxy.attempts import Attempts, ProxyOptions
 from router.proxy.error_page import ErrorPage, TemplateError
@@ -56,6 +56,7 @@ class Features:
     Attributes:
         services: must be there, because a route that wants a service must never be reached around it.
         negotiates: sessions are sticky by ``Negotiate``, too.
+        grpc_status: the router's own answers to gRPC calls say so in gRPC's terms, too.
         trace_key: value of X-Vcap-Trace that asks for the addresses of router and endpoint.
     """
 
@@ -66,6 +67,7 @@ class Features:
     domains: Domains | None = None
     response_rules: ResponseRules | None = None
     error_page: ErrorPage | None = None
+    grpc_status: bool = False
     trace_key: bytes = b""
     router_ip: bytes = b""
     observers: tuple[Observer, ...] = ()
@@ -114,7 +116,8 @@ class Proxy(Attempts):
         self._trace_key = features.trace_key
         self._router_ip = features.router_ip
         self.dresses = self._rules is not None or bool(self._trace_key) or features.negotiates
-        self.dresses_replies = self._rules is not None or self._error_page is not None
+        self._grpc_status = features.grpc_status
+        self.dresses_replies = self._grpc_status or self._rules is not None or self._error_page is not None
         self.renew_date()
 
     def warn_of_problems(self) -> None:
@@ -339,8 +342,10 @@ class Proxy(Attempts):
             time(),
         )
 
-    def dress_reply(self, answer: reply.Reply) -> reply.Reply:
-        """Return the router's own answer as it is sent: as a page if there is one, rewritten if that is wanted."""
+    def dress_reply(self, exchange: Exchange, answer: reply.Reply) -> reply.Reply:
+        """Return the router's own answer as it is sent: in gRPC's terms or as a page, and rewritten, as wanted."""
+        if self._grpc_status and answer.status >= 400 and grpc.is_call(exchange.head):
+            answer = grpc.as_trailers_only(answer)
         if self._error_page is not None and answer.message:
             answer = self._as_page(self._error_page, answer)
         if self._rules is not None:

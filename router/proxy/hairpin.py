@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from router.backend.connection import BackendConnection, ResponseReceiver
-from router.backend.connections import BackendOptions, Connections
+from router.backend.connections import Carrier, Connections
+from router.backend.dial import BackendOptions
 from router.backend.failure import (
     BAD_GATEWAYS,
     NEVER,
@@ -58,14 +59,15 @@ class HairpinConnections(Connections):
         super().__init__(options, clock)
         self._listener_port = listener_port
 
-    def checkout(self, endpoint: Endpoint, safe_to_repeat: bool) -> BackendConnection:
+    def checkout(self, endpoint: Endpoint, safe_to_repeat: bool, upgrade: bytes = b"") -> BackendConnection:
         return HairpinConnection(self, endpoint, self._listener_port)
 
     def dial(
         self,
         endpoint: Endpoint,
-        done: Callable[[BackendConnection], None],
+        done: Callable[[Carrier], None],
         failed: Callable[[BackendFailure], None],
+        upgrade: bytes = b"",
     ) -> "asyncio.Task[None]":
         async def bridge() -> None:
             done(self.checkout(endpoint, True))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, NamedTuple
 
-from router.backend.connection import BackendConnection
+from router.backend.connections import Carrier
 from router.proxy import reply
 from router.proxy.caller import Certificate, UnknownCaller, forget_claims, identify
 from router.proxy.exchange import Exchange
@@ -179,7 +179,7 @@ class InternalProxy(Proxy):
             lines = self._caller_lines[caller.ip] = _caller_lines(caller)
         exchange.prefix += lines
 
-    def _send(self, exchange: Exchange, connection: BackendConnection) -> None:
+    def _send(self, exchange: Exchange, connection: Carrier) -> None:
         # The first attempt over an idle connection follows the decision at once; dialling and retrying take time.
         if (exchange.attempts > 1 or not connection.reused) and not self._is_still_allowed(exchange):
             connection.close()

@@ -20,6 +20,7 @@ class Endpoint:
         in_flight: exchanges sent whose response head has not arrived (GOROUTER.md §4.8).
         failed_at: when a connection to it failed last, in monotonic seconds; 0.0 if it is not marked.
         idle: connections ready for reuse, most recently used last; owned by the backend layer.
+        shared: connections that many exchanges use at once; owned by it, too.
         identity: header lines that tell an app which instance it is, joined, with their final line end.
         tags: what the announcement said for metrics and logs; ``record.tags`` is empty in a worker.
         log_fields: the access log's ``app_id … instance_id`` part.
@@ -35,6 +36,7 @@ class Endpoint:
         "idle",
         "in_flight",
         "record",
+        "shared",
         "tags",
     )
 
@@ -49,6 +51,7 @@ class Endpoint:
         # Any, because the routing layer must not know what a connection is; made on first use because most of a
         # large table's endpoints are never asked for.
         self.idle: list[Any] | None = None
+        self.shared: list[Any] | None = None
         self._identity = b""
         self._log_fields = b""
 
@@ -85,12 +88,22 @@ class Endpoint:
         """Inherit from the endpoint whose place this one takes: its failure mark and, if the same backend
         certificate is expected at the same address, its idle connections (GOROUTER.md §3.4)."""
         self.failed_at = old.failed_at
+        if not (old.idle or old.shared) or not self._is_reached_like(old):
+            return
+        for connection in (*(old.idle or ()), *(old.shared or ())):
+            connection.endpoint = self
+        # Not all may come from this one: with several uris it is replaced in one pool after the other.
+        self.idle, old.idle = [*(self.idle or ()), *(old.idle or ())], None
+        self.shared, old.shared = [*(self.shared or ()), *(old.shared or ())], None
+
+    def _is_reached_like(self, old: "Endpoint") -> bool:
         mine, theirs = self.record, old.record
-        if old.idle and self.address == old.address and mine.tls == theirs.tls and mine.san == theirs.san:
-            for connection in old.idle:
-                connection.endpoint = self
-            # Not all may come from this one: with several uris it is replaced in one pool after the other.
-            self.idle, old.idle = [*(self.idle or ()), *old.idle], None
+        return (
+            self.address == old.address
+            and mine.tls == theirs.tls
+            and mine.san == theirs.san
+            and mine.protocol == theirs.protocol
+        )
 
 
 class HashTable:

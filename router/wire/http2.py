@@ -176,6 +176,10 @@ class Engine(Sender):
         """Whether the peer was told which stream is the last."""
         return self._left != LARGEST_STREAM_ID or self.failed is not None
 
+    def is_settled(self) -> bool:
+        """Whether the peer has sent its settings."""
+        return self._settled
+
     def is_mid_head(self) -> bool:
         """Whether the preface, the first SETTINGS, the head of a frame or a header block are not complete."""
         if self._head_id or not self._settled:
@@ -309,6 +313,7 @@ class Engine(Sender):
         self._write_control(reset_frame(fault.stream_id, fault.code))
         self._take_reset()
         if stream is not None:
+            stream.fault = fault.reason
             self._close(stream, RESET_BY_US)
             stream.aborted(fault.code)
         else:

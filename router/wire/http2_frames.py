@@ -171,3 +171,7 @@ def window_update_frame(stream_id: int, increment: int) -> bytes:
 
 def goaway_frame(last_stream_id: int, code: int, reason: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, _PAIR.pack(last_stream_id, code) + reason.encode())
+
+
+PING_FRAME = frame(PING, 0, 0, b"answer?!")
+"""A question whether the peer is still there."""

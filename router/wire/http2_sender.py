@@ -14,6 +14,7 @@ from router.wire.http2_frames import (
     HEAD,
     LARGEST_WINDOW,
     NO_ERROR,
+    PING_FRAME,
     ConnectionFault,
     header_frames,
     reset_frame,
@@ -124,6 +125,15 @@ class Sender:
             return
         self._out.append(reset_frame(stream.id, code))
         self._close(stream, RESET_BY_US)
+
+    def forget(self, stream: Stream) -> None:
+        """End a stream without a word: the peer has said that it does not know it (RFC 9113 §6.8)."""
+        if not stream.closed:
+            self._close(stream, RESET_BY_US)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life; its answer counts in ``pongs``."""
+        self._out.append(PING_FRAME)
 
     def pump(self) -> None:
         """Send what waits, as far as windows and the connection allow; a frame of each stream in turn.

@@ -25,6 +25,7 @@ class Stream:
         is_full: the stream was told to send no more.
         progressed: something of what waits was sent since whoever watches over this looked.
         reset_at_end: as soon as all is sent, the peer is told to send no more.
+        fault: what the peer did wrong, if the stream was reset for that.
     """
 
     id = 0
@@ -42,6 +43,7 @@ class Stream:
     is_full = False
     progressed = False
     reset_at_end = False
+    fault = ""
 
     def __init__(self) -> None:
         self.pending: deque[bytes] = deque()

@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 from router.backend.connection import BackendConnection
-from router.backend.connections import BackendOptions, Connections
+from router.backend.connections import Carrier, Connections
+from router.backend.dial import BackendOptions
 from router.backend.failure import BackendFailure
 from router.routing.pool import Endpoint
 from router.routing.records import EndpointRecord
@@ -20,6 +21,7 @@ class Receiver:
     def __init__(self, method: bytes = b"GET", *, upgrade: bytes = b"", complete: bool = True) -> None:
         self.method = method
         self.request_complete = complete
+        self.body_sent = False
         self.full_duplex = False
         self.upgrade = upgrade
         self.events: list[tuple[Any, ...]] = []
@@ -118,13 +120,19 @@ class Dialler:
         self.connections = Connections(BackendOptions(**(defaults | options)), self.clock)
 
     async def dial(self, endpoint: Endpoint) -> BackendConnection:
-        """Connect. Raises `BackendFailure`."""
-        outcome: asyncio.Future[BackendConnection] = asyncio.get_running_loop().create_future()
-        self.connections.dial(endpoint, outcome.set_result, outcome.set_exception)
+        """Connect to an endpoint that speaks HTTP/1. Raises `BackendFailure`."""
+        connection = await self.carrier(endpoint)
+        assert isinstance(connection, BackendConnection)
+        return connection
+
+    async def carrier(self, endpoint: Endpoint, upgrade: bytes = b"") -> Carrier:
+        """Get what carries one exchange to an endpoint. Raises `BackendFailure`."""
+        outcome: asyncio.Future[Carrier] = asyncio.get_running_loop().create_future()
+        self.connections.dial(endpoint, outcome.set_result, outcome.set_exception, upgrade)
         return await outcome
 
     async def exchange(
-        self, connection: BackendConnection, receiver: Receiver | None = None, request: bytes = GET
+        self, connection: Carrier, receiver: Receiver | None = None, request: bytes = GET
     ) -> Receiver:
         """Send a request and wait for the end of what comes back."""
         receiver = receiver or Receiver()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from router.backend import failure as failures
-from router.backend.connections import IDLE_S, connect_timed_out
+from router.backend.connections import IDLE_S
+from router.backend.dial import connect_timed_out
 from router.backend.failure import BackendFailure, FailureClass
 from router.certs import Authority, issue, make_ca
 from router.config.schema import Config

@@ -105,7 +105,9 @@ def test_only_failures_before_a_request_could_be_read_are_always_repeated() -> N
         "handshake-reset",
         "handshake-timeout",
         "name-mismatch",
+        "not-http2",
         "not-tls",
+        "refused-stream",
         "timeout-while-connecting",
         "untrusted-certificate",
     }

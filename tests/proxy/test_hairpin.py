@@ -43,10 +43,10 @@ class Choosing(HairpinConnections):
         self.made = made
         self.dial = self.real.dial  # type: ignore[method-assign]
 
-    def checkout(self, endpoint: Endpoint, safe_to_repeat: bool) -> BackendConnection:
+    def checkout(self, endpoint: Endpoint, safe_to_repeat: bool, upgrade: bytes = b"") -> BackendConnection:
         if endpoint.record.host == "bridge":
             return self.made(self, endpoint, 443)
-        return self.real.checkout(endpoint, safe_to_repeat)  # type: ignore[return-value]
+        return self.real.checkout(endpoint, safe_to_repeat, upgrade)  # type: ignore[return-value]
 
 
 def bridge(plane: RunningPlane, made: type[HairpinConnection] = Renaming) -> RunningPlane:

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.backend.connections import BackendOptions, Connections
+from router.backend.connections import Connections
+from router.backend.dial import BackendOptions
 from router.log import DEBUG, Logger
 from router.proxy.exchange import Exchange
 from router.proxy.hairpin import HairpinConnections
