@@ -10,7 +10,16 @@ import msgspec
 
 from router.routing.registrations import Membership, RegisteredPool
 
-_encode = msgspec.json.Encoder().encode
+_encode_plain = msgspec.json.Encoder(order="deterministic").encode
+
+_ESCAPES = {
+    b"&": rb"\u0026",
+    b"<": rb"\u003c",
+    b">": rb"\u003e",
+    "\u2028".encode(): rb"\u2028",
+    "\u2029".encode(): rb"\u2029",
+}
+"""What Go's encoder never writes as it is. Outside of texts JSON has none of these."""
 
 
 class ListedEndpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -33,7 +42,10 @@ class ListedEndpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def routes_json(pools: Mapping[str, RegisteredPool], routes_per_chunk: int) -> Iterator[bytes]:
-    """Yield the document in pieces; it ends with a line feed. Keys are sorted, a kept empty pool is ``[]``."""
+    """Yield the document in pieces; it ends with a line feed. Keys are sorted, a kept empty pool is ``[]``.
+
+    Byte for byte as Go writes it: tags sorted too, and ``&``, ``<`` and ``>`` escaped.
+    """
     keys = sorted(pools)
     separator = b"{"
     for start in range(0, len(keys), routes_per_chunk):
@@ -46,6 +58,14 @@ def routes_json(pools: Mapping[str, RegisteredPool], routes_per_chunk: int) -> I
             yield separator + b",".join(lines)
             separator = b","
     yield b"{}\n" if separator == b"{" else b"}\n"
+
+
+def _encode(value: object) -> bytes:
+    text = _encode_plain(value)
+    for octets, escape in _ESCAPES.items():
+        if octets in text:
+            text = text.replace(octets, escape)
+    return text
 
 
 def _listed(membership: Membership) -> ListedEndpoint:

@@ -1,5 +1,6 @@
 """The status listeners, asked over real sockets."""
 
+import asyncio
 import base64
 import json
 import socket
@@ -126,6 +127,21 @@ async def test_routes_are_shown_to_who_knows_user_and_password() -> None:
 
     assert text.endswith("}\n")
     assert list(json.loads(text)) == ["a.test/path", "b.test"]
+
+
+async def test_head_of_the_routes_has_no_body() -> None:
+    registry = Registry(RegistryRules())
+    registry.register(announced("app.test"), 0.0)
+    async with routes_listener(registry) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        authorization = basic("admin:s3:cret")
+        writer.write(f"HEAD /routes HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"")
 
 
 async def test_many_routes_are_streamed_whole() -> None:

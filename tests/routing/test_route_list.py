@@ -90,3 +90,19 @@ def test_strange_keys_are_json_all_the_same() -> None:
     table.register(announced('"quoted\\".test/é'), 0.0)
 
     assert list(msgspec.json.decode(b"".join(table.routes_json()))) == ['"quoted\\".test/é']
+
+
+def test_texts_are_escaped_and_tags_sorted_as_go_does() -> None:
+    table = Registry(RegistryRules())
+    table.register(
+        announced(
+            "a&b.test", route_service_url="https://rs.test/?a=1&b=2", tags={"b": "<1>", "a": "x\u2028y\u2029z"}
+        ),
+        0.0,
+    )
+
+    document = b"".join(table.routes_json())
+
+    assert document.startswith(rb'{"a\u0026b.test":[')
+    assert rb'"route_service_url":"https://rs.test/?a=1\u0026b=2"' in document
+    assert rb'"tags":{"a":"x\u2028y\u2029z","b":"\u003c1\u003e"}' in document
