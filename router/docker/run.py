@@ -106,6 +106,9 @@ class Agency:
             connect,
             changed=self._changed,
             gone=self._gone,
+            blind=self._speaker.go_blind,
+            # For so long routers would believe it without us, too.
+            blind_after_s=settings.identity_ttl_s,
             spawn=self._background.spawn,
             logger=logger,
             sync_interval_s=settings.sync_interval_s,

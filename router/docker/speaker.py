@@ -63,6 +63,7 @@ class Speaker:
         self._log = logger
         self._enabled = is_enabled
         self._containers: dict[str, _Spoken] = {}
+        self._blind = False
         self._owners: dict[str, str] = {}
         self._voices: tuple[Announcer, IdentityAgent] | None = None
         self._stack = AsyncExitStack()
@@ -127,6 +128,16 @@ class Speaker:
         for container, spoken in list(self._containers.items()):
             self._catch_up(container, spoken)
 
+    def go_blind(self, is_blind: bool) -> None:
+        """Vouch for no container's identity any more, or for all that are known again."""
+        if is_blind == self._blind:
+            return
+        self._blind = is_blind
+        if is_blind:
+            self._log.warn("identities-dropped", reason="the engine has been away for too long")
+        for container, spoken in list(self._containers.items()):
+            self._catch_up(container, spoken)
+
     async def _connected_agent(self) -> IdentityAgent:
         while True:
             agent = self._make_agent()
@@ -169,9 +180,10 @@ class Speaker:
     def _target(self, spoken: _Spoken) -> Offer:
         """Return what is to be said now; only what is said counts, and notes are not."""
         wanted = spoken.wanted
+        workloads = () if self._blind else wanted.workloads
         if not self._enabled:
-            return Offer(workloads=wanted.workloads)
-        return Offer(public=wanted.public, internal=wanted.internal, workloads=wanted.workloads)
+            return Offer(workloads=workloads)
+        return Offer(public=wanted.public, internal=wanted.internal, workloads=workloads)
 
     async def _say_routes(self, announcer: Announcer, container: str, spoken: _Spoken, target: Offer) -> None:
         for kind, route in (("public", target.public), ("internal", target.internal)):

@@ -6,8 +6,9 @@ believed at once.
 
 How nothing is missed: the engine's clock is read, then all its containers, and then events are asked for since
 that time, so that what happened in between is told again. Every connection begins like that, and a full look is
-repeated every ``sync_interval_s`` in case the engine itself lost an event. While the engine is away everything
-stays as it was: containers survive their engine, and routers find out themselves what cannot be connected to.
+repeated every ``sync_interval_s`` in case the engine itself lost an event. While the engine is away routes stay as
+they were: containers survive their engine, and routers find out themselves what cannot be connected to. After a
+while, though, nobody knows any more whose an address is, and that is told.
 """
 
 import asyncio
@@ -48,6 +49,7 @@ class Watch:
         connect: makes a connection; called for each anew.
         changed: called whenever a container was looked at and is there.
         gone: called with the id of a container that ended, once.
+        blind: called with true when the engine has been away for ``blind_after_s``, with false when it is back.
         spawn: runs a coroutine in the background; its failure must end the process.
         sync_interval_s: seconds between two full looks.
     """
@@ -58,6 +60,8 @@ class Watch:
         *,
         changed: Changed,
         gone: Callable[[str], None],
+        blind: Callable[[bool], None],
+        blind_after_s: float,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         logger: Logger,
         sync_interval_s: float,
@@ -69,6 +73,9 @@ class Watch:
         self._connect = connect
         self._changed = changed
         self._gone = gone
+        self._blind = blind
+        self._blind_after_s = blind_after_s
+        self._going_blind: asyncio.TimerHandle | None = None
         self._spawn = spawn
         self._log = logger
         self._known: dict[str, int] = {}
@@ -94,6 +101,9 @@ class Watch:
             if told != (told := error):
                 self._log.warn("engine-lost" if self.is_connected else "engine-unreachable", error=error)
             self.is_connected = False
+            if self._going_blind is None:
+                loop = asyncio.get_running_loop()
+                self._going_blind = loop.call_later(self._blind_after_s, self._blind, True)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
@@ -101,6 +111,10 @@ class Watch:
         version = await engine.version()
         await self._sync(engine)
         self.is_connected = True
+        if self._going_blind is not None:
+            self._going_blind.cancel()
+            self._going_blind = None
+        self._blind(False)
         self._log.info("engine-connected", engine=version.name, containers=len(self._known))
         self.synced.set()
         repeating = asyncio.get_running_loop().create_task(self._sync_for_ever(engine))

@@ -257,6 +257,20 @@ def test_what_happened_while_the_engine_was_away_is_found(place: Place, watch: W
     assert len(watcher.lines("route-announced", id=stays[:12])) == 1
 
 
+def test_identities_end_when_the_engine_is_away_for_long_and_routes_stay(place: Place, watch: Watch) -> None:
+    watcher = watch(identity_ttl="10s")
+    container = place.podman.launch(URIS)
+    answers(place, container)
+    wait_until(place.identities, "the identity")
+    place.podman.stop()
+    watcher.wait_for("identities-dropped")
+    wait_until(lambda: place.identities() == {}, "no identity is left")
+    answers(place, container)
+    place.podman.start()
+    wait_until(place.identities, "the identity is back")
+    assert len(watcher.lines("route-announced")) == 1
+
+
 def test_watcher_waits_for_an_engine_that_is_not_there_yet(place: Place, watch: Watch) -> None:
     container = place.podman.launch(URIS)
     place.podman.stop()
