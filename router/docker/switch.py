@@ -36,20 +36,25 @@ async def listening(path: str, act: Callable[[str], dict[str, Any]]) -> AsyncIte
         SwitchError: it cannot be made, or another watcher serves it.
     """
 
+    writers: set[asyncio.StreamWriter] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
         with contextlib.suppress(OSError, TimeoutError, ValueError):
             async with asyncio.timeout(PATIENCE_S):
                 word = (await reader.readline()).decode("ascii", "replace").strip()
                 answer = act(word) if word in WORDS else {"error": f"not one of {', '.join(WORDS)}"}
                 writer.write(msgspec.json.encode(answer) + b"\n")
                 await writer.drain()
-        writer.close()
+        writers.discard(writer)
+        await _closed(writer)
 
     server = await asyncio.start_unix_server(serve, sock=_bound(path))
     try:
         yield
     finally:
         server.close()
+        await asyncio.gather(*(_closed(writer) for writer in list(writers)))
         with contextlib.suppress(OSError):
             os.unlink(path)
 
@@ -93,6 +98,12 @@ def _bound(path: str) -> socket.socket:
     finally:
         os.umask(before)
     return listener
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def _is_served(path: str) -> bool:
