@@ -96,6 +96,12 @@ class LogLevel(msgspec.Struct, frozen=True, array_like=True, tag="log_level"):
     level: str
 
 
+class Report(msgspec.Struct, frozen=True, array_like=True, tag="report"):
+    """Send `Stats` now: somebody reads the figures. ``number`` comes back with them."""
+
+    number: int
+
+
 # Worker to control.
 
 
@@ -119,10 +125,12 @@ class Resync(msgspec.Struct, frozen=True, array_like=True, tag="resync"):
 
 
 class Stats(msgspec.Struct, frozen=True, array_like=True, tag="stats"):
-    """Counters of this worker since its start, by name; sent about once a second and once before exit."""
+    """Counters of this worker since its start, by name; sent about once a second, when asked and before exit."""
 
     counters: Mapping[str, int | float]
     gauges: dict[str, int]
+    answers: int = 0
+    """Number of the last `Report` that was asked for."""
 
 
 class Apps(msgspec.Struct, frozen=True, array_like=True, tag="apps"):
@@ -131,7 +139,7 @@ class Apps(msgspec.Struct, frozen=True, array_like=True, tag="apps"):
     counts: dict[str, int]
 
 
-ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs | LogLevel
+ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs | LogLevel | Report
 ToControl = Ready | Serving | Failed | Resync | Stats | Apps
 
 _encoder = msgspec.msgpack.Encoder()

@@ -30,6 +30,7 @@ from router.sync import (
     LogLevel,
     Ready,
     ReopenLogs,
+    Report,
     Resync,
     Serve,
     Serving,
@@ -65,6 +66,7 @@ class Worker:
         self._deadline: float | None = None
         self._draining = asyncio.Event()
         self._error: str | None = None
+        self._report_number = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream = FrameStream(decode_to_worker, self._frame, self._lost)
 
@@ -108,6 +110,9 @@ class Worker:
             self._plane.proxy.healthy = frame.healthy
         elif isinstance(frame, ReopenLogs):
             self._plane.reopen_logs()
+        elif isinstance(frame, Report):
+            self._report_number = frame.number
+            self._report(self._plane)
 
     def _set_up(self, setup: Setup) -> None:
         config = msgspec.msgpack.decode(setup.config, type=Config)
@@ -174,10 +179,10 @@ class Worker:
                 self._report(plane)
 
     def _report(self, plane: DataPlane) -> None:
-        self._stream.send(Stats(plane.counts(), plane.gauges()))
         apps = plane.take_apps()
         if apps:
             self._stream.send(Apps(apps))
+        self._stream.send(Stats(plane.counts(), plane.gauges(), self._report_number))
 
     # The end.
 

@@ -10,10 +10,12 @@ import asyncio
 import base64
 import binascii
 import hmac
+import logging
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
 from router.control.health import Health
@@ -23,6 +25,10 @@ ALIVE_PATH = "/is-process-alive-do-not-use-for-loadbalancing"
 HEALTH_PATHS = ("/health", "/healthz")
 IDLE_S = 10.0
 """A connection that sends nothing for this long is closed; Gorouter's read time-out."""
+
+QUIET = logging.getLogger("router.status")
+"""For aiohttp: what clients do wrong has no place in any log, what goes wrong here has."""
+QUIET.addFilter(lambda line: line.exc_info is None or not isinstance(line.exc_info[1], HttpProcessingError))
 
 
 class Admin:
@@ -42,7 +48,7 @@ class Admin:
             return health_answer(request.path, health)
 
         return await self._open(
-            web.Server(answer, access_log=None, keepalive_timeout=IDLE_S), "0.0.0.0", port, key, tls
+            web.Server(answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S), "0.0.0.0", port, key, tls
         )
 
     def set_health_tls(self, context: ssl.SSLContext) -> None:
@@ -78,7 +84,7 @@ class Admin:
                 return not_found()
             return await _show(request, documents, credentials())
 
-        server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_S)
+        server = web.Server(answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S)
         return await self._open(server, "127.0.0.1", port, key, None)
 
     async def open_deprecated(
@@ -90,6 +96,7 @@ class Admin:
         port: int,
         *,
         key: str,
+        refresh: Callable[[], Awaitable[None]] | None = None,
     ) -> int:
         """Serve health checks and documents on one port, as routers once did; it takes the place of `open_health`.
 
@@ -100,6 +107,7 @@ class Admin:
             address: IPv4 address or host name of this machine to listen on.
             port: TCP port.
             key: of the configuration, for errors.
+            refresh: brings up to date what the documents tell, before one is made.
 
         Returns the port; raises `ListenError`.
         """
@@ -107,9 +115,9 @@ class Admin:
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             if request.path in HEALTH_PATHS:
                 return health_answer("/health", health)
-            return await _show(request, documents, credentials())
+            return await _show(request, documents, credentials(), refresh)
 
-        server = web.Server(answer, access_log=None, keepalive_timeout=IDLE_S)
+        server = web.Server(answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S)
         return await self._open(server, address, port, key, None)
 
     async def close(self) -> None:
@@ -158,13 +166,20 @@ def is_authorized(header: str, credentials: tuple[str, str]) -> bool:
 
 
 async def _show(
-    request: web.BaseRequest, documents: Mapping[str, Callable[[], Iterable[bytes]]], credentials: tuple[str, str]
+    request: web.BaseRequest,
+    documents: Mapping[str, Callable[[], Iterable[bytes]]],
+    credentials: tuple[str, str],
+    refresh: Callable[[], Awaitable[None]] | None = None,
 ) -> web.StreamResponse:
     """Answer with the document of this path, to those who know the credentials."""
     if not is_authorized(request.headers.get("Authorization", ""), credentials):
         return web.Response(status=401, text="401 Unauthorized\n", headers={"WWW-Authenticate": "Basic"})
     wanted = documents.get(request.path)
-    return not_found() if wanted is None else await _stream(request, wanted())
+    if wanted is None:
+        return not_found()
+    if refresh is not None:
+        await refresh()
+    return await _stream(request, wanted())
 
 
 async def _stream(request: web.BaseRequest, pieces: Iterable[bytes]) -> web.StreamResponse:

@@ -108,7 +108,9 @@ class Instruments:
             counters=own_counters,
             gauges=[subscriber.figures, *gauges],
         )
-        self._metrics = MetricsServer(self._figures, logger) if config.prometheus.enabled else None
+        self._metrics = (
+            MetricsServer(self._figures, logger, supervisor.refresh) if config.prometheus.enabled else None
+        )
         self._active = (
             ActiveApps(config.publish_active_apps_interval, subscriber.publish)
             if config.publish_active_apps_interval > 0

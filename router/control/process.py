@@ -218,7 +218,13 @@ class ControlProcess:
         if self._varz is not None:
             documents = {"/varz": self._varz.document, "/routes": self._registry.routes_json}
             await self._admin.open_deprecated(
-                self._health, documents, self._credentials, status.host, status.port, key="status.port"
+                self._health,
+                documents,
+                self._credentials,
+                status.host,
+                status.port,
+                key="status.port",
+                refresh=self._supervisor.refresh,
             )
         elif status.enable_nontls_health_checks:
             await self._admin.open_health(self._health, status.port, key="status.port")

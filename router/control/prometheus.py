@@ -4,10 +4,12 @@ Owns the socket and the answer; does not own what there is to tell (`figures`, `
 """
 
 import ssl
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from router.config.sections import Meters, Prometheus
+from router.control.admin import QUIET
 from router.control.exposition import CONTENT_TYPE, render
 from router.control.families import families
 from router.control.figures import Figures
@@ -26,10 +28,14 @@ class MetricsServer:
 
     Args:
         logger: parent of this component's logger.
+        refresh: brings the figures up to date before they are told.
     """
 
-    def __init__(self, figures: Figures, logger: Logger) -> None:
+    def __init__(
+        self, figures: Figures, logger: Logger, refresh: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._figures = figures
+        self._refresh = refresh
         self._logger = logger.child("metricsreporter")
         self._processes = Processes()
         self._meters = Meters()
@@ -50,7 +56,9 @@ class MetricsServer:
             context.sni_callback = self._switch_context
         listening = listen_alone("prometheus.port", ADDRESS, settings.port)
         port = int(listening.getsockname()[1])
-        self._runner = web.ServerRunner(web.Server(self._answer, access_log=None, keepalive_timeout=IDLE_S))
+        self._runner = web.ServerRunner(
+            web.Server(self._answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S)
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listening, ssl_context=context).start()
         self._logger.info("prometheus-started", address=f"{ADDRESS}:{port}", tls=context is not None)
@@ -77,6 +85,8 @@ class MetricsServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != "/metrics":
             return web.Response(status=404, text="404 page not found\n")
+        if self._refresh is not None:
+            await self._refresh()
         response = web.Response(body=self.text(), headers={"Content-Type": CONTENT_TYPE})
         response.enable_compression()
         return response

@@ -22,6 +22,9 @@ from router.log import Logger
 BRING_UP_S = 60.0
 """Longest start of a worker, snapshot included, before it is given up."""
 
+REPORT_S = 0.3
+"""How long somebody who reads figures may have to wait for a worker's newest ones."""
+
 OVERTIME_S = 0.5
 """How much longer than it was told a draining worker may take to exit before it is killed."""
 
@@ -67,6 +70,8 @@ class Supervisor:
         self._log_level = ""
         self._deadline = 0.0
         self._changed = asyncio.Event()
+        self._reports = 0
+        self._reported = asyncio.Event()
 
     @property
     def pids(self) -> list[int]:
@@ -128,6 +133,22 @@ class Supervisor:
         for worker in self._workers:
             worker.stream.send(frame)
 
+    async def refresh(self) -> None:
+        """Bring `totals` up to date: every request that has ended is in them.
+
+        A worker that does not answer within `REPORT_S` leaves its figures as they are, a second old at most.
+        """
+        self._reports += 1
+        number = self._reports
+        asked = [worker for worker in self._workers if worker.state is State.SERVING]
+        for worker in asked:
+            worker.stream.send(sync.Report(number))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REPORT_S):
+                while any(worker.reported < number and not worker.exited.done() for worker in asked):
+                    self._reported.clear()
+                    await self._reported.wait()
+
     async def drain(self, timeout_s: float, *, tunnels: bool = False) -> bool:
         """End all workers for good: they stop accepting and finish what is in flight, within the time-out.
 
@@ -177,6 +198,7 @@ class Supervisor:
 
     def stats(self, worker: WorkerProcess, frame: sync.Stats) -> None:
         self.totals.update(worker.pid, frame)
+        self._reported.set()
 
     # Beginnings.
 

@@ -50,6 +50,7 @@ class WorkerProcess:
     Attributes:
         exited: its result is the exit status, negative for a signal.
         state: how far it has come.
+        reported: number of the last `sync.Report` that it has answered.
     """
 
     def __init__(self, slot: int, generation: int, process: "subprocess.Popen[bytes]", audience: Audience) -> None:
@@ -57,6 +58,7 @@ class WorkerProcess:
         self.generation = generation
         self.pid = process.pid
         self.state = State.STARTING
+        self.reported = 0
         self._serving_since: float | None = None
         self._ended_at: float | None = None
         self._loop = asyncio.get_running_loop()
@@ -117,6 +119,7 @@ class WorkerProcess:
 
     def _on_frame(self, frame: sync.ToControl) -> None:
         if isinstance(frame, sync.Stats):
+            self.reported = frame.answers
             self._audience.stats(self, frame)
         elif isinstance(frame, sync.Apps):
             self._audience.apps(frame)

@@ -112,6 +112,17 @@ async def test_garbage_on_the_health_listener_harms_nobody_else() -> None:
                 assert response.status == 200
 
 
+async def test_what_clients_do_wrong_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with health_listener(Health()) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0")
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    assert not caplog.records
+
+
 async def test_routes_are_shown_to_who_knows_user_and_password() -> None:
     registry = Registry(RegistryRules())
     registry.register(announced("b.test", "A.test/path", host="10.0.0.9", port=61001), 0.0)
@@ -228,6 +239,18 @@ def authority() -> Authority:
 def tls_config(authority: Authority, name: str) -> Config:
     pair = issue(authority, [name])
     return Config(status=Status(tls=StatusTls(certificate=pair.certificate, key=pair.private_key)))
+
+
+async def test_health_over_tls_is_offered_in_http_1_alone(authority: Authority) -> None:
+    trusting = ssl.create_default_context(cadata=authority.pair.certificate)
+    trusting.set_alpn_protocols(["h2", "http/1.1"])
+    async with admin() as made:
+        context = health_context(tls_config(authority, "health.test"))
+        port = await made.open_health(Health(), free_port(), key="status.tls.port", tls=context)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname="health.test")
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_health_over_tls_shows_the_certificate_of_the_last_reload(authority: Authority) -> None:

@@ -136,6 +136,29 @@ async def test_health_checks_on_the_traffic_port_follow_control() -> None:
 
 
 @pytest.mark.slow
+async def test_every_request_that_has_ended_is_in_the_totals_after_a_refresh() -> None:
+    with RecordingBackend() as backend:
+        async with bench(slots=2) as made:
+            made.register("app.test", backend.port)
+            await made.serve()
+            for number in range(1, 9):
+                assert await made.get() == 200
+                await made.supervisor.refresh()
+                assert made.supervisor.totals.counters()["requests"] == number
+
+
+async def test_worker_that_does_not_answer_costs_a_refresh_only_its_own_figures() -> None:
+    async with bench(slots=2) as made:
+        await made.serve()
+        stopped = made.supervisor.pids[0]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            await made.supervisor.refresh()
+            assert len(made.supervisor.totals.gauges_by_worker()) >= 1
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+
+
 async def test_killed_worker_is_replaced_with_the_whole_table_and_no_connection_is_ever_refused() -> None:
     kills = 5
     statuses: list[int] = []
