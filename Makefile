@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check e2e bench certs clean
+.PHONY: help install run test lint check e2e bench certs clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -45,10 +45,12 @@ run: install ## start it all on this machine: NATS, the router, two sample apps 
 test: install ## run every test (ARGS="tests/live -k websocket")
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
-check: install ## what a commit must pass: formatting, lint, types, fast tests
+lint: install ## formatting, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+check: lint ## what a commit must pass: formatting, lint, types, fast tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m 'not slow' $(ARGS)
 
 e2e: install ## run the tests of the whole system alone
