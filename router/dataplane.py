@@ -225,6 +225,8 @@ class DataPlane:
             self._internal.revise()
         now = monotonic()
         for exchange in list(self.proxy.active):
+            if exchange.invite_at and now >= exchange.invite_at:
+                exchange.invite()
             if exchange.deadline and now >= exchange.deadline and not exchange.finished:
                 exchange.timed_out()
         for client in list(self._clients):

@@ -46,6 +46,10 @@ class ProxyOptions:
     tunnel_idle_s: float = 0.0
 
 
+CONTINUE_S = 1.0
+"""How long a backend may take to answer an expectation (GOROUTER.md §5.9); then the client is told to go on."""
+
+
 class Attempts:
     """The part of the proxy that deals with endpoints.
 
@@ -162,6 +166,8 @@ class Attempts:
         if exchange.body_sent and before is not None:
             exchange.send_again(before)
         if not exchange.request_complete:
+            if exchange.head.rare and b"expect" in exchange.head.special and exchange.head.minor:
+                exchange.invite_at = monotonic() + CONTINUE_S
             exchange.client.accept_body()
 
     # What follows from failures.

@@ -83,6 +83,10 @@ class Exchange:
     """Monotonic seconds when ``endpoint_timeout`` is over; 0 is never."""
     timeout_s: float = -1.0
     """How long an attempt may take; 0 is no limit, below 0 what the proxy's options say."""
+    invite_at: float = 0.0
+    """Monotonic seconds when a client that waits for 100 Continue has waited long enough; 0 is never."""
+    invited: bool = False
+    """The router has said 100 Continue in the backend's place."""
     proxied_at: float = 0.0
     attempt_at: float = 0.0
     """Monotonic seconds when the last attempt began."""
@@ -141,6 +145,14 @@ class Exchange:
         if self.response_ended:
             self._answered_and_complete()
 
+    def invite(self) -> None:
+        """Tell the client to send its body: the backend has had its time to say so, and many never do."""
+        self.invite_at = 0.0
+        if self.connection is None or self.body_sent or self.response_started or self.invited:
+            return
+        self.invited = True
+        self.client.send_interim(100, [])
+
     def send_again(self, before: Carrier) -> None:
         """Send what was sent of the body on a connection whose backend has not looked at it."""
         connection = self.connection
@@ -185,6 +197,10 @@ class Exchange:
     # The response, as the backend connection reads it.
 
     def interim_response(self, head: ResponseHead) -> None:
+        if head.status == 100:
+            self.invite_at = 0.0
+            if self.invited:
+                return
         if self.head.minor:
             self.client.send_interim(head.status, head.lines)
 

@@ -287,6 +287,23 @@ def test_backend_that_never_says_continue_does_not_hang_a_client_that_sends_anyw
     assert backend.requests[0].body == b"hello"
 
 
+def test_client_is_told_to_go_on_if_the_backend_does_not_say_so(
+    live: Live, client: RawClient, make_backend: MakeBackend
+) -> None:
+    def script(conversation: Conversation) -> None:
+        head = conversation.read_head()
+        conversation.read_body(head)
+        conversation.send(CONTINUE)
+        conversation.answer(head.body)
+
+    host = live.route(make_backend(script))
+    client.send(request(host, "Expect: 100-continue", "Content-Length: 5"))
+    assert client.read_response(skip_interim=False).status == 100
+    client.send(b"hello")
+    response = client.read_response()
+    assert (response.status, response.body, response.interim) == (200, b"hello", [])
+
+
 def test_one_100_alone_reaches_the_client(live: Live, client: RawClient, make_backend: MakeBackend) -> None:
     host = live.route(make_backend(answering(CONTINUE + OK)))
     client.send(request(host, "Expect: 100-continue", "Content-Length: 5", body=b"hello"))
