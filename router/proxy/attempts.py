@@ -31,6 +31,9 @@ from router.routing.mirror import Mirror
 from router.routing.pool import Endpoint, Pool
 from router.routing.route_policy import refusal
 
+_MOST_REFUSALS = 5
+"""A backend that closes connections often may refuse a request several times in a row, a full one always will."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProxyOptions:
@@ -91,6 +94,7 @@ class Attempts:
             return
         if exchange.attempts:
             exchange.redialled = False
+            exchange.refusals = 0
             exchange.last_connection = None
         else:
             exchange.proxied_at = now
@@ -176,8 +180,7 @@ class Attempts:
         """An attempt ended without a response head: redial, retry, or answer with the failure."""
         endpoint = exchange.endpoint
         assert endpoint is not None
-        if not exchange.redialled and _is_unseen(exchange, failure):
-            exchange.redialled = True
+        if _is_unseen(exchange, failure):
             if not exchange.request_complete:
                 exchange.client.hold_body()
             self._dial(exchange, endpoint)
@@ -277,10 +280,14 @@ def _trace(exchange: Exchange) -> dict[str, str]:
 
 def _is_unseen(exchange: Exchange, failure: BackendFailure) -> bool:
     """Whether the backend has closed an idle connection just as it was used, or says itself that it has not looked
-    at the request: no fault of the endpoint, and no attempt."""
+    at the request, which may be sent once more: no fault of the endpoint, and no attempt."""
     connection = exchange.last_connection
     if connection is None:
         return False
     if failure.kind is REFUSED:
-        return not exchange.body_sent or connection.record is not None
-    return exchange.repeatable and connection.reused and not connection.got_bytes
+        exchange.refusals += 1
+        return exchange.refusals <= _MOST_REFUSALS and (not exchange.body_sent or connection.record is not None)
+    if exchange.redialled:
+        return False
+    exchange.redialled = exchange.repeatable and connection.reused and not connection.got_bytes
+    return exchange.redialled

@@ -74,6 +74,8 @@ class Exchange:
     attempts: int = 0
     tried: list[Endpoint] | None = None
     redialled: bool = False
+    refusals: int = 0
+    """How often the backend of this attempt has said that it did not look at the request."""
     full_duplex: bool = False
     """An answer that comes before the request's end does not end the request."""
     counted: bool = False
