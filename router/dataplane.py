@@ -219,10 +219,13 @@ class DataPlane:
     # The timer.
 
     def sweep(self) -> None:
-        """Look at all deadlines, and at permissions if any may have changed; called every `SWEEP_S`."""
+        """Look at the clock, all deadlines and, if any may have changed, permissions; called every `SWEEP_S`."""
         if self._must_revise and self._internal is not None:
             self._must_revise = False
             self._internal.revise()
+        self.proxy.renew_date()
+        if self._internal is not None:
+            self._internal.renew_date()
         now = monotonic()
         for exchange in list(self.proxy.active):
             if exchange.invite_at and now >= exchange.invite_at:
@@ -260,10 +263,7 @@ class DataPlane:
         self._must_revise = True
 
     def every_second(self) -> None:
-        """What is renewed once a second."""
-        self.proxy.renew_date()
-        if self._internal is not None:
-            self._internal.renew_date()
+        """What is looked after once a second."""
         self._report_dropped_lines()
         for connections in self._connections:
             connections.sweep(monotonic())

@@ -166,10 +166,10 @@ def test_gauges_tell_what_is_now(authority: Authority) -> None:
         assert plane.plane.unfinished() == 1
 
 
-def test_every_second_the_date_is_renewed() -> None:
+def test_date_is_renewed_by_the_sweep() -> None:
     with RunningPlane(config()) as plane:
         plane.plane.proxy.date_line = b"Date: stale"
-        plane.call(plane.plane.every_second)
+        plane.call(plane.plane.sweep)
 
         assert plane.plane.proxy.date_line.endswith(b" GMT")
 

@@ -160,7 +160,8 @@ class RouteServices:
     def decide(self, exchange: Exchange, pool: Pool) -> reply.Reply | None:
         """Return a refusal, or None to go on: with ``exchange.service`` set to the service, without it to the app.
 
-        ``exchange.from_service`` tells that the request carries a valid signature (GOROUTER.md §7.6).
+        ``exchange.from_service`` tells that the request carries a valid signature and a forwarded URL (GOROUTER.md
+        §7.6).
         """
         url = pool.options.route_service_url
         signed = _SIGNATURE in exchange.head.special and exchange.head.special[_SIGNATURE] != b""
@@ -176,7 +177,7 @@ class RouteServices:
         if b"upgrade" in exchange.head.special and not self._options.websockets and websocket_token(exchange.head):
             return _websocket_refused()
         if signed:
-            exchange.from_service = True
+            exchange.from_service = bool(exchange.head.special.get(_FORWARDED_URL))
             exchange.head = _without_signature(exchange.head)
             return None
         return self._send_out(signer, exchange, url)

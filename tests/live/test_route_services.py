@@ -511,6 +511,17 @@ def test_forwarded_proto_of_valid_traffic_is_left_alone(
     assert service.requests[0].header("X-Forwarded-Proto") == "https"
 
 
+def test_forwarded_proto_is_the_routers_where_the_forwarded_url_is_missing(
+    start: Start, service: RecordingBackend, app: RecordingBackend
+) -> None:
+    plane = start(sanitize_forwarded_proto=True)
+    bind(plane, app, url_of(service))
+    lines = [line for line in signed().splitlines(True) if not line.lower().startswith("x-cf-forwarded-url")]
+    with plane.client() as client:
+        client.get(host=HOST, headers="".join(lines) + "X-Forwarded-Proto: gopher\r\n")
+    assert [request.values("X-Forwarded-Proto") for request in app.requests] == [["http"]]
+
+
 def test_forwarded_certificate_of_valid_traffic_over_tls(
     start: Start, identity: Identity, service: RecordingBackend, app: RecordingBackend
 ) -> None:
