@@ -5,6 +5,7 @@ exceptions into its rows; does not act on them.
 """
 
 import errno
+import os
 import ssl
 from dataclasses import dataclass
 
@@ -97,10 +98,10 @@ _NOT_TLS_REASONS = (
 def of_dial(error: OSError, address: str) -> BackendFailure:
     """Classify what connecting raised."""
     if error.errno in _OUR_FAULT:
-        return BackendFailure(EXHAUSTED, f"dial tcp {address}: {_os_text(error)}")
+        return BackendFailure(EXHAUSTED, f"dial tcp {address}: {_os_text('socket', error)}")
     if isinstance(error, TimeoutError):
         return BackendFailure(DIAL, f"dial tcp {address}: i/o timeout")
-    return BackendFailure(DIAL, f"dial tcp {address}: {_os_text(error)}")
+    return BackendFailure(DIAL, f"dial tcp {address}: {_os_text('connect', error)}")
 
 
 def of_tls(error: BaseException) -> BackendFailure:
@@ -135,7 +136,7 @@ def of_lost(error: Exception | None) -> BackendFailure:
         # else goes wrong then may do so after the request was acted on.
         return failure if failure.kind is CLIENT_CERT_REFUSED else BackendFailure(PROTOCOL, failure.text)
     if isinstance(error, OSError):
-        return BackendFailure(RESET, f"read: {_os_text(error)}")
+        return BackendFailure(RESET, _os_text("read", error))
     return BackendFailure(EOF, "EOF")
 
 
@@ -143,7 +144,8 @@ def _alert_text(reason: str) -> str:
     return reason.rpartition("ALERT_")[2].replace("_", " ").lower()
 
 
-def _os_text(error: OSError) -> str:
+def _os_text(call: str, error: OSError) -> str:
+    """Say it as Go does, whose words are the C library's in lower case: that is what operators search logs for."""
     if error.errno is not None and error.errno in errno.errorcode:
-        return f"{errno.errorcode[error.errno].lower()}: {error.strerror}"
+        return f"{call}: {os.strerror(error.errno).lower()}"
     return str(error) or type(error).__name__

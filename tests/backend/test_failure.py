@@ -25,9 +25,9 @@ def certificate_error(code: int, message: str) -> ssl.SSLCertVerificationError:
     [
         (
             ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
-            "dial tcp a:80: econnrefused: Connection refused",
+            "dial tcp a:80: connect: connection refused",
         ),
-        (OSError(errno.EHOSTUNREACH, "No route to host"), "dial tcp a:80: ehostunreach: No route to host"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "dial tcp a:80: connect: no route to host"),
         (TimeoutError(), "dial tcp a:80: i/o timeout"),
         (socket.gaierror(-2, "Name or service not known"), "dial tcp a:80: [Errno -2] Name or service not known"),
         (OSError("several errors"), "dial tcp a:80: several errors"),

@@ -616,7 +616,7 @@ def test_failing_app_behind_a_hairpin_is_its_own_502(start: Start, app: Recordin
     with plane.client() as client:
         response = client.get(host=HOST)
         assert response.status == 502
-        assert "econnrefused" in (response.header("X-Cf-Routererror") or "")
+        assert "connect: connection refused" in (response.header("X-Cf-Routererror") or "")
     wait_until(plane.is_idle, "both exchanges are over")
 
 
