@@ -95,9 +95,6 @@ class BackendStream(Stream):
         """The client's side of a tunnel has ended."""
         self.send_end([], False)
 
-    def is_usable(self) -> bool:
-        return False
-
     def pause_reading(self) -> None:
         """Take no more than the window still allows until `resume_reading`."""
         if self.exchange is not None:

@@ -10,13 +10,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from router.backend.connection import BackendConnection
-from router.backend.failure import HANDSHAKE_TIMEOUT, NOT_HTTP2, PROTOCOL, REFUSED, BackendFailure
+from router.backend.failure import (
+    EOF,
+    HANDSHAKE_EOF,
+    HANDSHAKE_RESET,
+    HANDSHAKE_TIMEOUT,
+    NOT_HTTP2,
+    PROTOCOL,
+    REFUSED,
+    RESET,
+    BackendFailure,
+)
 from router.backend.http2 import SharedConnection
 from router.backend.http2_stream import BackendStream
 from router.routing.pool import Endpoint
 from router.wire.http1 import BadMessage
 
 _NEVER = 2**31
+_BEFORE_REQUESTS = {PROTOCOL: NOT_HTTP2, EOF: HANDSHAKE_EOF, RESET: HANDSHAKE_RESET}
+"""What failures are as long as no request can have been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +181,7 @@ class SharedConnections:
             # It was told that it gets HTTP/2, and does not know that.
             self.wants_http1(endpoint)
             return await self._connect(endpoint, False)
-        if failure.kind is PROTOCOL:
-            failure = BackendFailure(NOT_HTTP2, failure.text)
-        raise failure
+        raise BackendFailure(_BEFORE_REQUESTS.get(failure.kind, failure.kind), failure.text)
 
     def _enter(self, endpoint: Endpoint, connection: SharedConnection) -> None:
         self._fell_back.discard(endpoint)

@@ -30,6 +30,7 @@ from router.routing.balancing import Balancer
 from router.routing.mirror import Mirror
 from router.routing.pool import Endpoint, Pool
 from router.routing.route_policy import refusal
+from router.wire.http1 import CHUNKED
 
 _MOST_REFUSALS = 5
 """A backend that closes connections often may refuse a request several times in a row, a full one always will."""
@@ -168,7 +169,7 @@ class Attempts:
         exchange.connection = exchange.last_connection = connection
         connection.send_request(exchange, exchange.prefix + endpoint.identity + b"\r\n")
         if exchange.body_sent and before is not None:
-            exchange.send_again(before)
+            _send_again(exchange, before, connection)
         if not exchange.request_complete:
             if exchange.head.rare and b"expect" in exchange.head.special and exchange.head.minor:
                 exchange.invite_at = monotonic() + CONTINUE_S
@@ -291,3 +292,12 @@ def _is_unseen(exchange: Exchange, failure: BackendFailure) -> bool:
         return False
     exchange.redialled = exchange.repeatable and connection.reused and not connection.got_bytes
     return exchange.redialled
+
+
+def _send_again(exchange: Exchange, before: Carrier, now: Carrier) -> None:
+    """Send what was sent of the body on a connection whose backend has not looked at it."""
+    chunked = exchange.head.framing == CHUNKED
+    for piece in before.record or ():
+        now.send_body(piece, chunked)
+    if exchange.request_complete:
+        now.send_end(before.trailers_sent, chunked)

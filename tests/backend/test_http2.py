@@ -517,6 +517,22 @@ async def test_backend_that_never_says_what_it_accepts_is_given_up() -> None:
         await dialler.until_closed()
 
 
+@pytest.mark.parametrize(
+    ("octets", "kind"), [(b"", failures.HANDSHAKE_EOF), (frame(HEADERS, 0, 1), failures.NOT_HTTP2)]
+)
+async def test_backend_that_cannot_have_read_a_request_may_always_be_left(
+    dialler: Dialler, octets: bytes, kind: failures.FailureClass
+) -> None:
+    def refuse(conversation: Conversation) -> None:
+        conversation.read(24)
+        conversation.send(octets)
+
+    with RecordingBackend(refuse) as backend, pytest.raises(BackendFailure) as caught:
+        await dialler.carrier(http2(backend))
+    assert caught.value.kind is kind
+    assert kind.retry == failures.ALWAYS
+
+
 class Tls:
     """A dialler that offers HTTP/2, and contexts for backends that it believes."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from router.certs import issue, make_ca
 from tests.support.h2backend import H2Backend, H2Conversation, H2Request, plain
 from tests.support.h2peer import (
     CANCEL,
@@ -469,6 +471,56 @@ def test_no_request_fails_at_an_nginx_that_closes_connections_after_seven(
                 assert {peer.answer(stream).body for stream in streams} == {b"hello\n"}
         finally:
             nginx.terminate()
+
+
+HYPERCORN = """
+import asyncio, sys
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+async def app(scope, receive, send):
+    body, more = b"", scope["type"] == "http"
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    version = scope.get("http_version", "").encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-version", version)]})
+    await send({"type": "http.response.body", "body": body})
+
+config = Config()
+config.bind = [f"127.0.0.1:{sys.argv[1]}"]
+config.certfile, config.keyfile = sys.argv[2:4]
+asyncio.run(serve(app, config))
+"""
+
+
+@pytest.mark.parametrize(("enabled", "version"), [(True, "2"), (False, "1.1")])
+def test_hypercorn_is_spoken_to_in_the_version_that_is_configured(
+    tmp_path: Path, enabled: bool, version: str
+) -> None:
+    authority = make_ca()
+    pair = issue(authority, ["instance"])
+    (tmp_path / "cert").write_text(pair.certificate)
+    (tmp_path / "key").write_text(pair.private_key)
+    port = free_port()
+    command = [sys.executable, "-c", HYPERCORN, str(port), tmp_path / "cert", tmp_path / "key"]
+    certificates = [authority.pair.certificate]
+    with (
+        RunningPlane(config(enable_http2=enabled, ca_certs=certificates)) as plane,
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) as server,
+    ):
+        try:
+            wait_until(lambda: accepts(port), "hypercorn listens")
+            plane.route(HOST, port, protocol="http2", tls=True, san="instance")
+            with plane.client() as client:
+                for body in (b"", b"hello", bytes(300_000)):
+                    client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: %d\r\n\r\n" % len(body))
+                    client.send(body)
+                    response = client.read_response()
+                    assert (response.status, response.body) == (200, body)
+                    assert response.header("X-Version") == version
+        finally:
+            server.terminate()
 
 
 def accepts(port: int) -> bool:
