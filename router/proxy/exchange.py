@@ -75,7 +75,6 @@ class Exchange:
     tried: list[Endpoint] | None = None
     redialled: bool = False
     refusals: int = 0
-    """How often the backend of this attempt has said that it did not look at the request."""
     full_duplex: bool = False
     """An answer that comes before the request's end does not end the request."""
     counted: bool = False
@@ -154,16 +153,6 @@ class Exchange:
             return
         self.invited = True
         self.client.send_interim(100, [])
-
-    def send_again(self, before: Carrier) -> None:
-        """Send what was sent of the body on a connection whose backend has not looked at it."""
-        connection = self.connection
-        assert connection is not None
-        chunked = self.head.framing == CHUNKED
-        for piece in before.record or ():
-            connection.send_body(piece, chunked)
-        if self.request_complete:
-            connection.send_end(before.trailers_sent, chunked)
 
     def _answered_and_complete(self) -> None:
         connection, self.connection = self.connection, None
@@ -290,6 +279,7 @@ class Exchange:
         if self.proxy.observers:
             self._observe_head()
         lines = response_lines(head, self.request_id, self.proxy.date_line)
+        self.proxy.adorn(self, head, lines)
         lines.append(b"Upgrade: " + head.special[b"upgrade"])
         self.client.send_switch(lines)
         if first:

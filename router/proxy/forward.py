@@ -309,17 +309,21 @@ class Proxy(Attempts):
 
     def dress(self, exchange: Exchange, head: ResponseHead, lines: list[bytes]) -> list[bytes]:
         """Return the lines of a proxied response with cookies, trace fields and rewriting applied."""
-        endpoint = exchange.endpoint
         if exchange.service is not None:
             self._services.note_response(exchange)
-        elif self._sticky is not None and endpoint is not None:
+        self.adorn(exchange, head, lines)
+        return lines if self._rules is None else self._rewritten(self._rules, lines)
+
+    def adorn(self, exchange: Exchange, head: ResponseHead, lines: list[bytes]) -> None:
+        """Add cookies and trace fields to the lines of a proxied response; a 101 is not rewritten beyond this."""
+        endpoint = exchange.endpoint
+        if exchange.service is None and self._sticky is not None and endpoint is not None:
             self._stick(self._sticky, exchange, head, lines)
         if self._trace_key and exchange.head.special.get(b"x-vcap-trace") == self._trace_key:
             address = endpoint.address.encode() if endpoint is not None else b""
             lines.append(b"X-Vcap-Router: " + self._router_ip)
             lines.append(b"X-Vcap-Backend: " + address)
             lines.append(b"X-Cf-Routeendpoint: " + address)
-        return lines if self._rules is None else self._rewritten(self._rules, lines)
 
     def _rewritten(self, rules: ResponseRules, lines: list[bytes]) -> list[bytes]:
         lines = rules.apply(lines)

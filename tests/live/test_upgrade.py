@@ -155,6 +155,27 @@ def test_bytes_sent_with_the_101_reach_the_client(
     assert client.read_exactly(6) == b"\0eager"
 
 
+def test_session_that_begins_with_the_101_is_sticky(live: Live, make_backend: MakeBackend) -> None:
+    def with_session(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(SWITCH.removesuffix(b"\r\n") + b"Set-Cookie: JSESSIONID=1; Secure\r\n\r\n")
+        conversation.wait_for_end()
+
+    host = live.host()
+    for number in range(2):
+        backend = make_backend(with_session)
+        live.routes.register(host, backend=backend, private_instance_id=f"instance-{number}")
+    with live.client() as client:
+        client.send(ask_upgrade(host))
+        cookies = client.read_response().values("Set-Cookie")
+    assert cookies[0] == "JSESSIONID=1; Secure"
+    instance = cookies[1].removeprefix("__VCAP_ID__=").partition(";")[0]
+    assert cookies[1] == f"__VCAP_ID__={instance}; Path=/; HttpOnly; Secure"
+    with live.client() as client:
+        client.send(ask_upgrade(host, "Cookie: JSESSIONID=1; __VCAP_ID__=gone"))
+        assert any("__VCAP_ID__=instance-" in cookie for cookie in client.read_response().values("Set-Cookie"))
+
+
 def test_nothing_inside_the_tunnel_is_taken_for_http(
     live: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
