@@ -115,7 +115,7 @@ class Agency:
         )
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Work until told to stop, then withdraw all routes."""
+        """Work until told to stop, then withdraw all routes, or leave them if the configuration says so."""
         self._background.spawn(self._watch.run())
         self._background.spawn(self._speak_when_synced())
         stopped = asyncio.get_running_loop().create_task(stop.wait())
@@ -126,10 +126,10 @@ class Agency:
                 self._background.failed.result()
         finally:
             stopped.cancel()
-            routes = self._speaker.routes
-            await self._speaker.close()
+            routes, withdraw = self._speaker.routes, self._settings.withdraw_at_end
+            await self._speaker.close(withdraw=withdraw)
             await self._background.close()
-            self._log.info("stopped", routes_withdrawn=routes)
+            self._log.info("stopped", **{"routes_withdrawn" if withdraw else "routes_left": routes})
 
     def act(self, word: str) -> dict[str, Any]:
         """Do what the command says, and tell how things are."""
@@ -188,10 +188,9 @@ class Agency:
 
     def _announcer(self) -> Announcer:
         nats = self._settings.nats
-        files = tls_files(nats)
         return Announcer(
             nats.servers,
-            tls=None if files is None else files.__call__,
+            tls=tls_files(nats),
             name="router docker",
             observer=_RoutesObserver(self._log),
             connect_timeout_s=None,
@@ -199,15 +198,13 @@ class Agency:
 
     def _agent(self) -> IdentityAgent:
         nats = self._settings.nats
-        files = tls_files(nats)
-        # The bus below takes what makes contexts, so that files can be replaced while we run.
-        tls: Any = None if files is None else files.__call__
         return IdentityAgent(
             nats.servers,
             agent_id=self._settings.agent_id(),
             ttl_s=self._settings.identity_ttl_s,
-            tls=tls,
+            tls=tls_files(nats),
             observer=_IdentitiesObserver(self._log),
+            connect_timeout_s=None,
         )
 
 

@@ -56,6 +56,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     """False: no container gets a route; identities are told nevertheless."""
+    withdraw_at_end: bool = True
+    """False: routes stay when the watcher ends, for a successor that is started at once."""
     agent: str = ""
     """Whose word the identities are; empty: the machine's name. No two agents may share it."""
     host: str = ""

@@ -10,12 +10,11 @@ owns it, and only its owner's end takes the identity back.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
 from typing import Any
 
 from router.docker.offer import Offer
 from router.log import Logger
-from router.registrar import Announced, AnnouncementError, Announcer, AnyRoute, BusUnavailable
+from router.registrar import Announced, AnnouncementError, Announcer, AnyRoute
 from router.registrar.identity_agent import IdentityAgent
 from router.wire.announcement import Announcement
 from router.wire.identities import Workload
@@ -43,7 +42,7 @@ class Speaker:
     again does not take back for a moment what its predecessor said.
 
     Args:
-        make_announcer, make_agent: make the two voices; called again until NATS is there.
+        make_announcer, make_agent: make the two voices, which need not wait for NATS when they are entered.
         spawn: runs a coroutine in the background; its failure must end the process.
         is_enabled: whether routes are announced at all; identities are in any case.
     """
@@ -66,7 +65,6 @@ class Speaker:
         self._blind = False
         self._owners: dict[str, str] = {}
         self._voices: tuple[Announcer, IdentityAgent] | None = None
-        self._stack = AsyncExitStack()
 
     @property
     def is_enabled(self) -> bool:
@@ -91,24 +89,25 @@ class Speaker:
         return self._voices is not None and self._voices[0].connected and self._voices[1].connected
 
     async def connect(self) -> None:
-        """Connect to NATS, for as long as that takes, and say everything."""
-        agent = await self._connected_agent()
-        self._stack.push_async_callback(agent.close)
-        # What ended since must be dropped, and what began must be put.
-        workloads = self._all_workloads()
+        """Begin to connect to NATS, for as long as that takes, and say everything as soon as that is done."""
+        agent, announcer = self._make_agent(), self._make_announcer()
+        # Before it connects: it begins with this, and not by taking everything back.
+        await agent.snapshot(self._all_workloads())
         for spoken in self._containers.values():
             spoken.said = Offer(workloads=spoken.wanted.workloads)
-        await agent.snapshot(workloads)
-        announcer = self._make_announcer()
-        await self._stack.enter_async_context(announcer)
+        await agent.__aenter__()
+        await announcer.__aenter__()
         self._voices = announcer, agent
         for container, spoken in list(self._containers.items()):
             self._catch_up(container, spoken)
 
-    async def close(self) -> None:
-        """Withdraw all routes. Identities stay until their time is over: the containers go on running."""
-        self._voices = None
-        await self._stack.aclose()
+    async def close(self, *, withdraw: bool = True) -> None:
+        """Withdraw all routes, or leave them to a successor. Identities stay until their time is over."""
+        voices, self._voices = self._voices, None
+        if voices is not None:
+            announcer, agent = voices
+            await announcer.close(withdraw=withdraw)
+            await agent.close()
 
     def say(self, container: str, name: str, offer: Offer) -> None:
         """Say this of a container from now on; `NOTHING` of one that is gone."""
@@ -137,17 +136,6 @@ class Speaker:
             self._log.warn("identities-dropped", reason="the engine has been away for too long")
         for container, spoken in list(self._containers.items()):
             self._catch_up(container, spoken)
-
-    async def _connected_agent(self) -> IdentityAgent:
-        while True:
-            agent = self._make_agent()
-            # Not connected yet: it will begin with this, and not by taking everything back.
-            await agent.snapshot(self._all_workloads())
-            try:
-                return await agent.__aenter__()
-            except BusUnavailable as error:
-                self._log.warn("nats-unreachable", error=str(error))
-                await agent.close()
 
     def _all_workloads(self) -> list[Workload]:
         by_address: dict[str, Workload] = {}

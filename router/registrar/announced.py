@@ -15,6 +15,9 @@ from router.wire.discovery import NameRegistration, encode_registration
 
 AnyRoute = Announcement | NameRegistration
 
+Place = tuple[str, str, int]
+"""What a route leads to: the subject it is unregistered on, the address, and the port, 0 for internal names."""
+
 MAX_PAYLOAD_BYTES = 1024 * 1024
 """What a NATS server takes unless it is configured otherwise."""
 
@@ -60,6 +63,13 @@ class Announced:
         return self.dialect.subjects.unregister
 
     @property
+    def place(self) -> Place:
+        route = self.route
+        if isinstance(route, NameRegistration):
+            return self.unregister, route.ip, 0
+        return self.unregister, route.host, route.tls_port or route.port
+
+    @property
     def interval_s(self) -> float:
         return self.own_interval_s or self.dialect.interval_s
 
@@ -84,12 +94,12 @@ def stamped(route: AnyRoute, stamp_ns: int) -> AnyRoute:
 def left_behind(old: Announced, new: Announced) -> list[Announced]:
     """Return what must be unregistered once ``new`` is registered in the place of ``old``; at most one."""
     was, now = old.route, new.route
-    if isinstance(was, NameRegistration) and isinstance(now, NameRegistration) and was.ip == now.ip:
-        gone: AnyRoute = msgspec.structs.replace(was, names=_without(was.names, now.names))
-    elif isinstance(was, Announcement) and isinstance(now, Announcement) and _address(was) == _address(now):
-        gone = msgspec.structs.replace(was, uris=list(_without(was.uris, now.uris)))
-    else:
-        gone = was
+    gone = was
+    if old.place == new.place:
+        if isinstance(was, NameRegistration) and isinstance(now, NameRegistration):
+            gone = msgspec.structs.replace(was, names=_without(was.names, now.names))
+        elif isinstance(was, Announcement) and isinstance(now, Announcement):
+            gone = msgspec.structs.replace(was, uris=list(_without(was.uris, now.uris)))
     named = gone.names if isinstance(gone, NameRegistration) else gone.uris
     return [Announced(gone, old.dialect, None)] if named else []
 
@@ -97,10 +107,6 @@ def left_behind(old: Announced, new: Announced) -> list[Announced]:
 def _without(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
     kept = {other.lower() for other in others}
     return tuple(name for name in names if name.lower() not in kept)
-
-
-def _address(announcement: Announcement) -> tuple[str, int]:
-    return announcement.host, announcement.tls_port or announcement.port
 
 
 def _first_name(route: AnyRoute) -> str:

@@ -2,7 +2,8 @@
 
 Owns the promise that an announced route is heard of often enough, and is taken back when its app goes; does not
 own the connection (`registrar.bus`) nor the order of the day (`registrar.schedule`). One law: a route that was
-withdrawn is never registered again, and if the withdrawal could not be sent it is sent as soon as it can be.
+withdrawn is never registered again, and if the withdrawal could not be sent, or a router could not hear it, it is
+sent as soon as that is possible (`registrar.debts`).
 
     async with Announcer(nats="nats://127.0.0.1:4222") as announcer:
         await announcer.announce(Route(host="10.0.0.7", port=9000, uris=["app.example.com"]))
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from router.registrar.announced import Announced, AnnouncementError, AnyRoute, left_behind
 from router.registrar.bus import Bus, Tls, server_problems
+from router.registrar.debts import Debts
 from router.registrar.dialect import INTERNAL, PUBLIC, Dialect
 from router.registrar.schedule import Schedule
 from router.wire.announcement import RouterStart
@@ -34,9 +36,6 @@ GREET_PATIENCE_S = 3.0
 
 WITHDRAW_TIMEOUT_S = 5.0
 """Longest time that leaving may take, also with a NATS server that hangs."""
-
-MOST_OWED = 100_000
-"""Withdrawals remembered while NATS is away; beyond, the oldest are left to the routers' own pruning."""
 
 
 class Observer:
@@ -117,7 +116,7 @@ class Announcer:
             on_down=self._observer.disconnected,
             on_unreachable=self._observer.unreachable,
         )
-        self._owed: dict[tuple[str, bytes], None] = {}
+        self._debts = Debts()
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -205,8 +204,13 @@ class Announcer:
         """
         return await self._publish([(each.unregister, each.payload) for each in self._accept(routes)])
 
-    async def close(self) -> None:
-        """Withdraw everything and end the connection, within `WITHDRAW_TIMEOUT_S` and a little."""
+    async def close(self, *, withdraw: bool = True) -> None:
+        """Withdraw everything and end the connection, within `WITHDRAW_TIMEOUT_S` and a little.
+
+        Args:
+            withdraw: false leaves the routes to a successor that announces them soon; those it does not announce
+                stay until routers prune them.
+        """
         if self._patience is not None:
             self._patience.cancel()
         self._closing = True
@@ -217,7 +221,7 @@ class Announcer:
             self._task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
-                await self.withdraw(*self._schedule.items())
+                await self.withdraw(*(self._schedule.items() if withdraw else ()))
         await self._bus.close()
 
     def _accept(self, routes: Iterable[AnyRoute], interval_s: float | None = None) -> list[Announced]:
@@ -248,7 +252,7 @@ class Announcer:
     def _enter(self, accepted: Iterable[Announced]) -> None:
         now = asyncio.get_running_loop().time()
         for each in accepted:
-            self._owed.pop((each.unregister, each.payload), None)
+            self._debts.forgive(each)
             self._schedule.add(each, self._schedule.again(each, now))
         # The task may be asleep until a time that was right before these came.
         self._wake.set()
@@ -271,26 +275,33 @@ class Announcer:
                 return
 
     async def _unregister(self, announced: Sequence[Announced]) -> None:
-        try:
-            taken = await self._publish([(each.unregister, each.payload) for each in announced])
-        except asyncio.CancelledError:
-            self._owe(announced)
-            raise
-        if not taken:
-            self._owe(announced)
+        self._debts.begin(announced)
+        await self._send(announced)
 
-    def _owe(self, announced: Iterable[Announced]) -> None:
+    def _owe(self, announced: Sequence[Announced]) -> None:
         """Have routes unregistered as soon as it can be done."""
-        self._owed.update(((each.unregister, each.payload), None) for each in announced)
-        while len(self._owed) > MOST_OWED:
-            del self._owed[next(iter(self._owed))]
+        self._debts.begin(announced)
+        self._debts.owe(announced)
         self._wake.set()
 
     async def _pay(self) -> None:
-        owed = list(self._owed)
-        if owed and await self._publish(owed):
-            for message in owed:
-                self._owed.pop(message, None)
+        if self._bus.up:
+            await self._send(self._debts.take_owed())
+
+    async def _send(self, withdrawals: Sequence[Announced]) -> None:
+        """Send withdrawals that were begun; those the server does not take are owed."""
+        sent = 0
+        try:
+            while sent < len(withdrawals):
+                batch = self._debts.still_due(withdrawals[sent : sent + BATCH])
+                self._debts.send(batch, asyncio.get_running_loop().time())
+                if not await self._publish([(each.unregister, each.payload) for each in batch]):
+                    break
+                sent += BATCH
+        finally:
+            if withdrawals[sent:]:
+                self._debts.owe(withdrawals[sent:])
+                self._wake.set()
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]]) -> bool:
         """Send in batches, each taken by the server before the next. False if the connection was lost."""
@@ -353,6 +364,7 @@ class Announcer:
             self._patience.cancel()
         self._obey(dialect, router)
         if subject == dialect.subjects.start:
+            self._debts.recall(dialect, asyncio.get_running_loop().time())
             self._announce_everything(lambda announced: announced.dialect is dialect)
 
     def _obey(self, dialect: Dialect, router: RouterStart) -> None:

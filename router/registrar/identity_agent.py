@@ -18,14 +18,13 @@ forgotten when the ``ttl`` is over.
 import asyncio
 import contextlib
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import msgspec
 
-from router.registrar.bus import Bus, server_problems
+from router.registrar.bus import Bus, Tls, server_problems
 from router.wire.identities import (
     DROP,
     GREET,
@@ -88,9 +87,9 @@ class IdentityAgent:
         servers: NATS URLs, ``nats://[user:pass@]host[:port]``, or ``tls://``; used in turn.
         agent_id: whose word this is; of all agents that run at one time, one alone may have it.
         ttl_s: seconds for which routers believe what is not repeated, unless they believe it for less.
-        tls: context for servers that demand TLS.
+        tls: context for servers that demand TLS, or what makes one before each connection, such as `TlsFiles`.
         observer: is told what happens.
-        connect_timeout_s: how long entering may try.
+        connect_timeout_s: how long entering may try; None enters at once and connects as soon as it can.
         rng: spreads answers to routers that start.
         wall_clock_us: where sequences start, so that they go on growing when the agent is started again: no agent
             sends more than a message a microsecond.
@@ -105,9 +104,9 @@ class IdentityAgent:
         *,
         agent_id: str,
         ttl_s: float = 120.0,
-        tls: ssl.SSLContext | None = None,
+        tls: Tls | None = None,
         observer: AgentObserver | None = None,
-        connect_timeout_s: float = 10.0,
+        connect_timeout_s: float | None = 10.0,
         rng: random.Random | None = None,
         wall_clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.conftest import INSIDE, Place, RunningWatcher
+from tests.support.announce import Announcer
 from tests.support.podman import IMAGE, WEB
 from tests.support.waiting import wait_until
 
@@ -335,6 +336,28 @@ def test_watcher_that_is_stopped_withdraws_routes_and_leaves_identities(place: P
     is_gone(place)
     assert len(place.identities()) == 1
     assert not Path(watcher.socket).exists()
+
+
+def test_watcher_that_is_to_leave_its_routes_makes_no_gap_when_it_is_started_again(
+    place: Place, watch: Watch
+) -> None:
+    watcher = watch(withdraw_at_end=False)
+    container = place.podman.launch({**URIS, "router.internal": "back.apps.internal"})
+    answers(place, container)
+    wait_until(lambda: "back.apps.internal" in place.names(), "the name")
+    with Announcer(place.nats.port) as listener:
+        for family in ("router", "service-discovery"):
+            listener.listen(f"{family}.unregister")
+        assert watcher.stop() == 0
+        assert watcher.wait_for("stopped") == {"routes_left": 2}
+        assert place.body("app.test") == container[:12]
+        watcher.write(withdraw_at_end=True)
+        watcher.start()
+        watcher.wait_for("route-announced", 4)
+        assert place.body("app.test") == container[:12]
+        assert listener.seen == []
+    assert watcher.stop() == 0
+    is_gone(place)
 
 
 def test_successor_of_a_watcher_that_died_takes_back_what_ended_meanwhile(place: Place, watch: Watch) -> None:

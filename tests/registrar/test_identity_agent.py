@@ -263,6 +263,18 @@ async def test_agent_without_a_server_says_so() -> None:
     await agent.close()
 
 
+async def test_entering_need_not_wait_for_nats(nats_server: NatsServer, heard: Heard) -> None:
+    nats_server.kill()
+    agent = make(nats_server, connect_timeout_s=None)
+    await agent.snapshot([ONE])
+    async with agent:
+        assert not agent.connected
+        nats_server.start()
+        await eventually(lambda: agent.connected and heard.client.is_connected, "both are connected")
+        await heard.start()
+        await eventually(lambda: {ONE.ip} in heard.ips(), "the snapshot")
+
+
 async def test_silence_of_all_routers_is_told(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.registrar.identity_agent.GREET_PATIENCE_S", 0.05)
     observer = Recording()

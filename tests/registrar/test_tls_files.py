@@ -8,7 +8,9 @@ import pytest
 
 from router.certs import Authority, issue, make_ca
 from router.registrar import Announcer, BusUnavailable, TlsFiles
+from router.registrar.identity_agent import IdentityAgent
 from tests.registrar.test_announcer import Recording
+from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
 
 
@@ -60,6 +62,22 @@ async def test_file_that_cannot_be_read_is_named_and_waited_for(tmp_path: Path) 
         server.kill()
     assert "later.pem" in seen.events[0]
     assert "No such file" in seen.events[0]
+
+
+async def test_identity_agent_waits_for_files_too(tmp_path: Path) -> None:
+    authority = make_ca()
+    server = NatsServer(tmp_path, tls=authority)
+    server.start()
+    files = written(tmp_path, authority, authority)
+    absent, present = replace(files, certificate=tmp_path / "later.pem"), str(files.certificate)
+    urls = [f"tls://localhost:{server.port}"]
+    try:
+        async with IdentityAgent(urls, agent_id="cell-7", tls=absent, connect_timeout_s=None) as agent:
+            assert not agent.connected
+            os.rename(present, tmp_path / "later.pem")
+            await eventually(lambda: agent.connected, "the agent is connected")
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize(("name", "text"), [("ca.pem", ""), ("own.pem", "no PEM"), ("own.key", "")])

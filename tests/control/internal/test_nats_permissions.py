@@ -18,16 +18,18 @@ from router.control.internal.policies_jetstream import PolicyBucket
 from router.control.internal.policy_bucket import Bucket
 from router.control.nats_link import LinkOptions, dial
 from router.log import Logger
-from router.registrar.announcer import Announcer, Observer
+from router.registrar import Announcer, InternalRoute, Observer
 from router.registrar.identity_agent import AgentObserver, IdentityAgent
 from router.routing.internal_records import Policy
 from router.wire.announcement import RouterStart, encode_start
+from router.wire.discovery import DiscoveryStart
+from router.wire.discovery import encode_start as encode_discovery_start
 from router.wire.identities import Workload
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, settle
 
 SAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "nats-permissions.conf"
-USERS = ("router", "agent", "emitter", "registrar", "app")
+USERS = ("router", "agent", "emitter", "registrar", "docker", "app")
 REGISTRATIONS = ("router.register", "router.unregister", "router.greet")
 NAMES = ("service-discovery.register", "service-discovery.unregister", "service-discovery.greet")
 IDENTITIES = tuple(f"router.identities.{verb}" for verb in ("put", "drop", "snapshot", "greet"))
@@ -38,6 +40,7 @@ MAY_PUBLISH = {
     "agent": {*IDENTITIES},
     "emitter": {*REGISTRATIONS, *NAMES},
     "registrar": {*REGISTRATIONS},
+    "docker": {*REGISTRATIONS, *NAMES, *IDENTITIES},
     "app": set[str](),
 }
 SUBJECTS = (*REGISTRATIONS, *NAMES, *IDENTITIES, *STARTS, *POLICIES)
@@ -193,7 +196,8 @@ async def test_routers_keep_policies_and_nobody_else_may_read_them(login: Login,
     assert await agent.publish("$JS.API.STREAM.MSG.GET.KV_network-policies") == set()
 
 
-async def test_identity_agent_and_feed_have_all_they_need(server: NatsServer) -> None:
+@pytest.mark.parametrize("user", ["agent", "docker"])
+async def test_identity_agent_and_feed_have_all_they_need(user: str, server: NatsServer) -> None:
     errors: list[Exception] = []
     options = LinkOptions(user="router", password="secret-of-router")
     link = await dial(NatsHost(hostname="127.0.0.1", port=server.port), options, errors.append)
@@ -205,7 +209,7 @@ async def test_identity_agent_and_feed_have_all_they_need(server: NatsServer) ->
     heard = Heard()
     try:
         await feed.begin(link)
-        url = f"nats://agent:secret-of-agent@127.0.0.1:{server.port}"
+        url = f"nats://{user}:secret-of-{user}@127.0.0.1:{server.port}"
         async with IdentityAgent([url], agent_id="cell-1", observer=heard) as agent:
             await agent.put(Workload(ip="10.255.1.2", app="a"))
             await eventually(lambda: "10.255.1.2" in hub.table.identities, "the identity")
@@ -215,7 +219,7 @@ async def test_identity_agent_and_feed_have_all_they_need(server: NatsServer) ->
     assert errors == []
 
 
-@pytest.mark.parametrize("user", ["emitter", "registrar"])
+@pytest.mark.parametrize("user", ["emitter", "registrar", "docker"])
 async def test_announcer_has_all_it_needs(user: str, login: Login, server: NatsServer) -> None:
     router = await login("router")
     heard = Heard()
@@ -229,4 +233,24 @@ async def test_announcer_has_all_it_needs(user: str, login: Login, server: NatsS
     await settle(router.client)
     async with Announcer([f"nats://{user}:secret-of-{user}@127.0.0.1:{server.port}"], observer=heard):
         await eventually(lambda: heard.routers, "the router's answer")
+    assert router.refusals == []
+
+
+@pytest.mark.parametrize("user", ["emitter", "docker"])
+async def test_announcer_of_internal_names_has_all_it_needs(user: str, login: Login, server: NatsServer) -> None:
+    router = await login("router")
+    said: list[str] = []
+
+    async def hear(message: Msg) -> None:
+        said.append(message.subject)
+
+    await router.client.subscribe("service-discovery.*", cb=hear)
+    await settle(router.client)
+    async with Announcer([f"nats://{user}:secret-of-{user}@127.0.0.1:{server.port}"]) as announcer:
+        await announcer.announce(InternalRoute(ip="10.255.1.2", names=("a.apps.internal",)))
+        await eventually(lambda: {*NAMES[::2]} <= {*said}, "the greeting and the name")
+        start = DiscoveryStart(id="0-x", host="", minimum_register_interval_s=7, prune_threshold_s=120)
+        await router.client.publish("service-discovery.start", encode_discovery_start(start))
+        await eventually(lambda: said.count("service-discovery.register") >= 2, "the name again")
+    await eventually(lambda: "service-discovery.unregister" in said, "the withdrawal")
     assert router.refusals == []
