@@ -116,6 +116,7 @@ _OPTION_FIELDS = frozenset(_Options.__struct_fields__)
 _decode_usual = msgspec.json.Decoder(_Message).decode
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 _NOT_GRAPHIC = re.compile(r"[^!-~]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -291,8 +292,10 @@ def _checked_route_service(url: str | None) -> str:
         return ""
     if not url.startswith("https"):
         raise RegistrationError("Unable to validate message. route_service_url must be https")
+    if _BLANK.search(url):
+        raise RegistrationError("route_service_url: space or control character")
     # Whether it is a URL is found out by the requests that need it: a bad one costs their route alone.
-    return _line("route_service_url", url)
+    return url
 
 
 def _checked_balance(text: str | None) -> float:

@@ -204,7 +204,7 @@ def test_escapes_are_undone() -> None:
     assert (registration.host, registration.uris, registration.app) == ("a", ("a.test/x",), "\U0001f600")
 
 
-@pytest.mark.parametrize("url", ["https://rs.test/x", "https://rs.test/a b", "httpsfoo", ""])
+@pytest.mark.parametrize("url", ["https://rs.test/x", "httpsfoo", ""])
 def test_route_service_url_begins_with_https_or_is_empty(url: str) -> None:
     assert decode({**VALID, "route_service_url": url}).route_service_url == url
 
@@ -215,8 +215,8 @@ def test_other_route_service_url_is_refused_in_gorouters_words(url: str) -> None
         decode({**VALID, "route_service_url": url})
 
 
-@pytest.mark.parametrize("octet", ["\r", "\n", "\0", "\t", "\x7f"])
-def test_route_service_url_with_a_control_character_is_refused(octet: str) -> None:
+@pytest.mark.parametrize("octet", ["\r", "\n", "\0", "\t", "\x7f", " "])
+def test_route_service_url_with_a_blank_or_control_character_is_refused(octet: str) -> None:
     with pytest.raises(RegistrationError, match="route_service_url"):
         decode({**VALID, "route_service_url": f"https://rs{octet}.test"})
 
