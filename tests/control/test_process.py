@@ -476,7 +476,7 @@ def test_reload_shows_the_new_certificate_and_a_broken_one_keeps_the_old(
         assert shows(router, "new.test")
 
 
-TAKEOVER = {"workers": 2, "orphan_grace": "4s", "start_response_delay_interval": "1s"}
+TAKEOVER = {"workers": 2, "orphan_grace": "8s", "start_response_delay_interval": "1s"}
 
 
 @pytest.mark.slow

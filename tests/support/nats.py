@@ -77,6 +77,8 @@ class NatsServer:
         """Keep it from running, its connections staying open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # Its threads stop one by one, and one that has not yet may still answer.
+        wait_until(lambda: _is_stopped(self._process), "the server stands still")
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -108,3 +110,9 @@ async def settle(client: Client) -> None:
     """
     await client.flush()
     await client.flush()
+
+
+def _is_stopped(process: "subprocess.Popen[bytes] | None") -> bool:
+    assert process is not None
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
