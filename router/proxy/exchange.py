@@ -144,7 +144,7 @@ class Exchange:
             self.body_sent = True
             connection.send_end(trailers, self.head.framing == CHUNKED)
         if self.response_ended:
-            self._answered_and_complete()
+            self._close_and_finish()
 
     def invite(self) -> None:
         """Tell the client to send its body: the backend has had its time to say so, and many never do."""
@@ -154,7 +154,7 @@ class Exchange:
         self.invited = True
         self.client.send_interim(100, [])
 
-    def _answered_and_complete(self) -> None:
+    def _close_and_finish(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
             # What is written may not be read yet.
@@ -311,10 +311,7 @@ class Exchange:
     def _tunnel_eof(self) -> None:
         self.tunnel_eofs += 1
         if self.tunnel_eofs == 2:
-            connection, self.connection = self.connection, None
-            if connection is not None:
-                connection.close()
-            self.finish()
+            self._close_and_finish()
 
     # Flow control: whoever cannot take more stops whoever sends it.
 
