@@ -23,6 +23,9 @@ COMMAND = (sys.executable, "-P", "-m", "router", "worker")
 """How a worker is started; the descriptor of its stream is added. ``-P``: what lies in the working directory must
 not be imported in place of this package."""
 
+_LAST_STEPS_S = 2.0
+"""How long a worker that gave up while it started may take to exit."""
+
 
 class WorkerError(Exception):
     """A worker did not reach the state it was asked to; the text says what it did instead."""
@@ -145,7 +148,10 @@ class WorkerProcess:
         self._stream_is_over = True
         if self._feed is not None:
             self._feed.stop()
-        if self.state is not State.LEAVING:
+        if self.state is State.STARTING and error is None:
+            # It serves nobody yet, and its own exit status says more about what was wrong than our signal would.
+            self._loop.call_later(_LAST_STEPS_S, self.kill)
+        elif self.state is not State.LEAVING:
             self.kill()
         self._finish()
 

@@ -100,4 +100,6 @@ def test_page_that_cannot_be_read_or_parsed_stops_the_start(
         assert router.wait_exit() == 1, router.story()
     finally:
         router.kill_all()
-    assert path in " ".join(str(line) for line in router.log if line.get("log_level") == 3)
+    cause, outcome = [line["data"]["error"] for line in router.log if line.get("log_level") == 3]
+    assert path in cause
+    assert outcome == "exited with status 1 before it was ready"
