@@ -63,7 +63,8 @@ def frontend_contexts(config: Config, ask: Callable[[ssl.SSLContext], None]) -> 
     """Build contexts for the certificates; the first chooses among them by the client's server name.
 
     A name that several certificates have gets the first of each kind of key, from which OpenSSL takes one the
-    client can verify. A client whose name no certificate has, or without one, chooses from all in that way.
+    client can verify, up to TLS 1.2 the first such one. A client whose name no certificate has, or without one,
+    chooses from all in that way.
 
     Args:
         ask: says in each context which certificates clients have to show. OpenSSL takes from the first context
@@ -80,6 +81,8 @@ def frontend_contexts(config: Config, ask: Callable[[ssl.SSLContext], None]) -> 
         chosen = _first_of_each_kind(candidates)
         if chosen not in contexts:
             contexts[chosen] = _server_context(config, chosen, ask)
+            if len(chosen) > 1:
+                _prefer(contexts[chosen], candidates[0].auth)
         return contexts[chosen]
 
     by_name: dict[str, list[_Certificate]] = {}
@@ -102,17 +105,26 @@ def frontend_contexts(config: Config, ask: Callable[[ssl.SSLContext], None]) -> 
 
 
 class _Certificate:
-    """The first certificate of an entry of ``tls_pem``: its DNS names, lower-case, and its kind of key."""
+    """The first certificate of an entry of ``tls_pem``.
+
+    Attributes:
+        names: DNS names, lower-case.
+        kind: of its key.
+        auth: what OpenSSL calls the suites that such a key serves.
+    """
 
     def __init__(self, index: int, chain: str) -> None:
         from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
         self.index = index
         try:
             certificate = x509.load_pem_x509_certificate(chain.encode())
-            self.kind = type(certificate.public_key()).__name__
+            key = certificate.public_key()
         except ValueError as error:
             raise TlsError(f"tls_pem[{index}]: {error}") from error
+        self.kind = type(key).__name__
+        self.auth = "auth-rsa" if isinstance(key, RSAPublicKey) else "auth-ecdsa"
         try:
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             self.names = {name.lower() for name in names.get_values_for_type(x509.DNSName)}
@@ -125,6 +137,14 @@ def _first_of_each_kind(candidates: list[_Certificate]) -> tuple[int, ...]:
     for certificate in candidates:
         first.setdefault(certificate.kind, certificate.index)
     return tuple(first.values())
+
+
+def _prefer(context: ssl.SSLContext, auth: str) -> None:
+    """Put the suites for one kind of key first. Up to TLS 1.2 it is the suite that decides on the certificate."""
+    suites = [suite for suite in context.get_ciphers() if suite["protocol"] != "TLSv1.3"]
+    suites.sort(key=lambda suite: suite["auth"] != auth)
+    if suites:
+        context.set_ciphers(":".join(suite["name"] for suite in suites))
 
 
 def internal_context(config: Config) -> ssl.SSLContext:

@@ -65,6 +65,17 @@ def test_first_certificate_that_the_client_can_verify_is_shown(authority: Author
     assert names_shown(server, authority, None, "ECDHE-ECDSA-AES128-GCM-SHA256") == {"ecdsa.test"}
 
 
+@pytest.mark.parametrize("first", ["ecdsa", "rsa"])
+def test_first_certificate_is_shown_whatever_suite_is_listed_first(authority: Authority, first: str) -> None:
+    kinds = sorted(("ecdsa", "rsa"), key=lambda kind: kind != first)
+    pairs = [issue(authority, [f"{kind}.test"], rsa_key=kind == "rsa") for kind in kinds]
+    both = ["ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"]
+    for suites in (both, both[::-1]):
+        server = frontend_context(config(*pairs, cipher_suites=suites))
+
+        assert names_shown(server, authority, None, ":".join(both)) == {f"{first}.test"}
+
+
 def test_name_on_certificates_of_two_kinds_suits_both_kinds_of_client(authority: Authority) -> None:
     pairs = [issue(authority, ["other.test"])]
     pairs += [issue(authority, ["both.test", kind], rsa_key=kind == "rsa") for kind in ("ecdsa", "rsa")]
