@@ -1,6 +1,6 @@
 """An ASGI app that announces itself. FastAPI, Starlette, Django and Quart apps are wrapped in the same way.
 
-NATS_URL=nats://127.0.0.1:4222 ROUTE=app.localhost PORT=9000 uvicorn --port 9000 announced_asgi:app
+NATS_URL=nats://127.0.0.1:4222 ROUTE=app.localhost PORT=9000 uvicorn --host 0.0.0.0 --port 9000 announced_asgi:app
 """
 
 import os

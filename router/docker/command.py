@@ -35,7 +35,7 @@ def docker(context: click.Context, /, config_file: Path | None, **options: Any) 
     try:
         from router.docker.run import run
     except ModuleNotFoundError as error:
-        _fail([f"`router docker` needs {error.name}: pip install 'router[docker]'"])
+        _fail([f"`router docker` needs {error.name}, which the router's extra `docker` installs"])
     from router.docker.settings import Options, SettingsError
     from router.log import Logger
 

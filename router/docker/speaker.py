@@ -72,8 +72,11 @@ class Speaker:
 
     @property
     def routes(self) -> int:
-        """Routes that are announced now."""
-        return sum(len(each.announced) for each in self._containers.values())
+        """Routes that are announced, or are about to be."""
+        if self._voices is None:
+            return 0
+        targets = [self._target(each) for each in self._containers.values()]
+        return sum((each.public is not None) + (each.internal is not None) for each in targets)
 
     @property
     def workloads(self) -> int:

@@ -291,7 +291,8 @@ def test_command_withdraws_and_restores_all_routes_and_leaves_identities(place: 
     container = place.podman.launch({**URIS, "router.internal": "back.apps.internal"})
     answers(place, container)
     done = watcher.command("disable")
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "enabled: false")
+    said = done.stdout.splitlines()
+    assert (done.returncode, said[0], said[4]) == (0, "enabled: false", "routes: 0")
     is_gone(place)
     wait_until(lambda: place.names() == set(), "the names are gone")
     assert len(place.identities()) == 1
