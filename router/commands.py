@@ -246,7 +246,7 @@ def certs(directory: Path, force: bool) -> None:
 @click.option("--docker", is_flag=True, help="Give the containers of this machine's engine routes, too.")
 @click.option("--verbose", is_flag=True, help="Show the router's component log as it comes.")
 def dev(**options: Any) -> None:
-    """Run a whole system on this machine: NATS, the router, and two sample apps that announce themselves.
+    """Run a whole system on this machine: NATS, the router, and three sample apps that announce themselves.
 
     Ctrl-C stops all of it.
     """
