@@ -20,6 +20,7 @@ from router.frontend.http2 import Http2Options
 from router.log import Logger
 from router.metrics import Agent
 from router.proxy.access_log import AccessLog
+from router.proxy.app_counts import AppCounts
 from router.proxy.attempts import ProxyOptions
 from router.proxy.envelopes import EnvelopeOptions, Envelopes
 from router.proxy.error_page import ErrorPage
@@ -38,6 +39,7 @@ from router.proxy.sticky import Sticky, StickyOptions
 from router.proxy.syslog import SyslogWriter
 from router.proxy.tracing import Tracing
 from router.routing.balancing import Balancer
+from router.routing.board import Board
 from router.routing.hashing import DEFAULT_TABLE_SIZE, TABLE_SIZES
 from router.tls import backend_contexts, service_contexts
 from router.tls_client_rules import subject_text
@@ -213,7 +215,7 @@ def internal_domains(config: Config) -> list[InternalDomain]:
     ]
 
 
-def balancer(config: Config) -> Balancer:
+def balancer(config: Config, board: Board | None) -> Balancer:
     return Balancer(
         config.balancing_algorithm,
         max(config.backends.max_conns, 0),
@@ -221,6 +223,7 @@ def balancer(config: Config) -> Balancer:
         random,
         zone=config.zone,
         az_local=config.balancing_algorithm_az_preference == "locally-optimistic",
+        board=board,
         table_size=TABLE_SIZES.get(config.hash_based_routing.lookup_table_size, DEFAULT_TABLE_SIZE),
     )
 
@@ -314,6 +317,7 @@ def envelopes(config: Config, router_ip: str) -> Envelopes | None:
     return Envelopes(options, encoder, Agent(config.logging.metron_address))
 
 
-def counts_apps(config: Config) -> bool:
-    """Whether control wants to know which apps were asked for."""
-    return config.publish_active_apps_interval > 0 or config.status.enable_deprecated_varz_healthz_endpoints
+def app_counts(config: Config) -> AppCounts | None:
+    """Make what counts requests by app; None if control does not want to know."""
+    wanted = config.publish_active_apps_interval > 0 or config.status.enable_deprecated_varz_healthz_endpoints
+    return AppCounts() if wanted else None

@@ -23,7 +23,7 @@ from router.frontend.preface import Chosen, PrefaceConnection
 from router.frontend.proxy_protocol import HeaderConnection, Peer
 from router.log import Logger
 from router.metrics import Counters
-from router.proxy.app_counts import AppCounts
+from router.proxy.attempts import ALONE, Neighbours
 from router.proxy.forward import Proxy
 from router.proxy.internal import InternalProxy
 from router.proxy.log_writer import LogWriter
@@ -62,12 +62,16 @@ class DataPlane:
         OSError: the access log or the error page cannot be opened.
     """
 
+    _must_revise = False
+    """Permissions may have changed since the last sweep."""
+
     def __init__(
         self,
         config: Config,
         logger: Logger,
         report_failed: Callable[[str, int], None],
         router_ip: str = "",
+        neighbours: Neighbours = ALONE,
     ) -> None:
         self._config = config
         self._logger = logger
@@ -84,8 +88,7 @@ class DataPlane:
         self.counters = Counters()
         self.connections = Connections(assembly.backend_options(config), monotonic)
         self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
-        self._app_counts = AppCounts() if assembly.counts_apps(config) else None
-        self._metrics = assembly.request_metrics(config)
+        self._app_counts, self._metrics = assembly.app_counts(config), assembly.request_metrics(config)
         measuring = self._metrics if assembly.measures_requests(config) else None
         self._always = _present(self._app_counts, measuring)
         services = assembly.route_services(config, logger)
@@ -98,18 +101,18 @@ class DataPlane:
         parts: dict[str, Any] = {
             "options": assembly.proxy_options(config),
             "mirror": self.mirror,
-            "balancer": assembly.balancer(config),
+            "balancer": assembly.balancer(config, neighbours.board),
             "connections": self.connections,
             "access_log": assembly.access_log(config, self._log_writers, self._envelopes),
             "counters": self.counters,
             "logger": logger.child("proxy"),
             "report_failed": report_failed,
+            "neighbours": neighbours,
             "features": features,
         }
         self.proxy = Proxy(**parts)
         self.proxy.warn_of_problems()
         self._internal = _internal_proxy(config, self.proxy, parts)
-        self._must_revise = False
         self._dropped_lines = 0
         self._set_observers(monotonic())
 

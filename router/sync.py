@@ -46,6 +46,11 @@ class Setup(msgspec.Struct, frozen=True, array_like=True, tag="setup"):
     """The `Config`, msgpack-encoded; decode with ``msgspec.msgpack.decode(setup.config, type=Config)``."""
     listeners: list[Listener]
     router_ip: str
+    board_fd: int = -1
+    """Descriptor of the memory that all workers share (`routing.board`); -1 if there is none."""
+    board_rows: int = 0
+    board_row: int = -1
+    """This worker's own; -1 if it has to count for itself."""
 
 
 class Table(msgspec.Struct, frozen=True, array_like=True, tag="table"):
@@ -90,6 +95,12 @@ class ReopenLogs(msgspec.Struct, frozen=True, array_like=True, tag="reopen_logs"
     """Open the access log anew (SIGUSR2), for log rotation."""
 
 
+class Mark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
+    """Another worker could not connect to an endpoint: round-robin avoids it for a while (GOROUTER.md §6.1)."""
+
+    endpoint_id: int
+
+
 class LogLevel(msgspec.Struct, frozen=True, array_like=True, tag="log_level"):
     """Log from this level on, named as in the configuration."""
 
@@ -120,6 +131,12 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     endpoint_id: int
 
 
+class Marked(msgspec.Struct, frozen=True, array_like=True, tag="marked"):
+    """An endpoint could not be connected to, and the other workers should avoid it, too."""
+
+    endpoint_id: int
+
+
 class Resync(msgspec.Struct, frozen=True, array_like=True, tag="resync"):
     """A gap was seen: send a new snapshot."""
 
@@ -139,8 +156,8 @@ class Apps(msgspec.Struct, frozen=True, array_like=True, tag="apps"):
     counts: dict[str, int]
 
 
-ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs | LogLevel | Report
-ToControl = Ready | Serving | Failed | Resync | Stats | Apps
+ToWorker = Setup | Table | SnapshotEnd | Serve | Health | Drain | ReopenLogs | LogLevel | Mark | Report
+ToControl = Ready | Serving | Failed | Marked | Resync | Stats | Apps
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

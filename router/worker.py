@@ -6,6 +6,7 @@ are served (`router.dataplane`). It imports neither NATS nor YAML nor aiohttp: w
 
 import asyncio
 import gc
+import mmap
 import os
 import signal
 import socket
@@ -19,7 +20,9 @@ import uvloop
 from router.config.schema import Config
 from router.dataplane import SWEEP_S, DataPlane
 from router.log import LEVELS, Logger
+from router.proxy.attempts import Neighbours
 from router.proxy.error_page import TemplateError
+from router.routing.board import Board, size_bytes
 from router.routing.mirror import SequenceGap
 from router.sync import (
     Apps,
@@ -28,6 +31,8 @@ from router.sync import (
     FrameStream,
     Health,
     LogLevel,
+    Mark,
+    Marked,
     Ready,
     ReopenLogs,
     Report,
@@ -106,6 +111,8 @@ class Worker:
             self._logger.level = LEVELS[frame.level]
         elif self._plane is None:
             return
+        elif isinstance(frame, Mark):
+            self._plane.mirror.mark(frame.endpoint_id, monotonic())
         elif isinstance(frame, Health):
             self._plane.proxy.healthy = frame.healthy
         elif isinstance(frame, ReopenLogs):
@@ -126,7 +133,13 @@ class Worker:
             rfc3339=logging.format.timestamp == "rfc3339",
         )
         try:
-            self._plane = DataPlane(config, self._logger, self._report_failed, setup.router_ip)
+            self._plane = DataPlane(
+                config,
+                self._logger,
+                self._report_failed,
+                setup.router_ip,
+                Neighbours(self._report_marked, _board(setup)),
+            )
         except (TlsError, TemplateError, OSError) as error:
             self._die(str(error))
 
@@ -162,6 +175,9 @@ class Worker:
 
     def _report_failed(self, key: str, endpoint_id: int) -> None:
         self._stream.send(Failed(key, endpoint_id))
+
+    def _report_marked(self, endpoint_id: int) -> None:
+        self._stream.send(Marked(endpoint_id))
 
     # The timer.
 
@@ -241,6 +257,15 @@ class Worker:
         if isinstance(error, BaseException):
             stack = "".join(traceback.format_exception(error))
         self._logger.error("worker-internal-error", error=str(error or context.get("message")), stack=stack)
+
+
+def _board(setup: Setup) -> Board | None:
+    """Map the memory shared with the other workers. Raises `OSError`."""
+    if setup.board_fd < 0:
+        return None
+    memory = mmap.mmap(setup.board_fd, size_bytes(setup.board_rows))
+    os.close(setup.board_fd)
+    return Board(memoryview(memory), setup.board_rows, setup.board_row) if setup.board_row >= 0 else None
 
 
 def main(sync_fd: int) -> int:

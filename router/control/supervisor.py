@@ -12,6 +12,7 @@ import msgspec
 
 from router import sync
 from router.config.schema import Config
+from router.control.board_memory import BoardMemory
 from router.control.listeners import Listeners
 from router.control.publisher import Publisher
 from router.control.slot import Slot
@@ -62,6 +63,7 @@ class Supervisor:
         self._on_failed = on_failed
         self._on_apps = on_apps
         self._command = command
+        self._board = BoardMemory(slots)
         self._slots = [Slot(number, self._bring_up_again, logger) for number in range(slots)]
         self._workers: set[WorkerProcess] = set()
         self._departures: set[asyncio.Task[None]] = set()
@@ -193,6 +195,11 @@ class Supervisor:
     def failed(self, frame: sync.Failed) -> None:
         self._on_failed(frame)
 
+    def marked(self, worker: WorkerProcess, frame: sync.Marked) -> None:
+        for other in self._workers:
+            if other is not worker:
+                other.stream.send(sync.Mark(frame.endpoint_id))
+
     def apps(self, frame: sync.Apps) -> None:
         self._on_apps(frame.counts)
 
@@ -220,10 +227,7 @@ class Supervisor:
 
     async def _bring_up(self, slot: int, config: bytes, generation: int) -> WorkerProcess:
         """Start a worker; return it when it has the table and, if traffic is let in, serves."""
-        setup = sync.Setup(slot, generation, config, self._listeners.for_slot(slot), self._router_ip)
-        worker = await start_worker(self._command, setup, self)
-        self._workers.add(worker)
-        worker.exited.add_done_callback(lambda _: self._forget(worker))
+        worker = await self._start(slot, config, generation)
         worker.stream.send(sync.Health(self._healthy))
         if self._log_level and generation == self._generation:
             worker.stream.send(sync.LogLevel(self._log_level))
@@ -239,8 +243,22 @@ class Supervisor:
         self._logger.info("worker-started", **worker.describe())
         return worker
 
-    def _forget(self, worker: WorkerProcess) -> None:
+    async def _start(self, slot: int, config: bytes, generation: int) -> WorkerProcess:
+        board, row = self._board, self._board.take_row()
+        listeners = self._listeners.for_slot(slot)
+        setup = sync.Setup(slot, generation, config, listeners, self._router_ip, board.descriptor, board.rows, row)
+        try:
+            worker = await start_worker(self._command, setup, self)
+        except BaseException:
+            board.give_back(row)
+            raise
+        self._workers.add(worker)
+        worker.exited.add_done_callback(lambda _: self._forget(worker, row))
+        return worker
+
+    def _forget(self, worker: WorkerProcess, row: int) -> None:
         self._workers.discard(worker)
+        self._board.give_back(row)
         self.totals.retire(worker.pid)
         self._changed.set()
 

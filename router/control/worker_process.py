@@ -43,6 +43,7 @@ class Audience(Protocol):
     """Whoever wants to hear of a worker's reports: the supervisor."""
 
     def failed(self, frame: sync.Failed) -> None: ...
+    def marked(self, worker: "WorkerProcess", frame: sync.Marked) -> None: ...
     def stats(self, worker: "WorkerProcess", frame: sync.Stats) -> None: ...
     def apps(self, frame: sync.Apps) -> None: ...
 
@@ -128,6 +129,8 @@ class WorkerProcess:
             self._audience.apps(frame)
         elif isinstance(frame, sync.Failed):
             self._audience.failed(frame)
+        elif isinstance(frame, sync.Marked):
+            self._audience.marked(self, frame)
         elif isinstance(frame, sync.Ready):
             self._advance(State.STARTING, State.READY)
         elif isinstance(frame, sync.Serving):
@@ -174,7 +177,10 @@ async def start_worker(command: Sequence[str], setup: sync.Setup, audience: Audi
 
     Raises `WorkerError` if the system does not give us another process.
     """
-    process, connection = _spawn(command, [listener.fd for listener in setup.listeners])
+    inherited = [listener.fd for listener in setup.listeners]
+    if setup.board_fd >= 0:
+        inherited.append(setup.board_fd)
+    process, connection = _spawn(command, inherited)
     worker = WorkerProcess(setup.slot, setup.generation, process, audience)
     try:
         await asyncio.get_running_loop().create_unix_connection(lambda: worker.stream, sock=connection)

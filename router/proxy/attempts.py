@@ -27,6 +27,7 @@ from router.proxy.exchange import Exchange
 from router.proxy.observer import Observer
 from router.proxy.rewrite import RewriteOptions
 from router.routing.balancing import Balancer
+from router.routing.board import Board
 from router.routing.mirror import Mirror
 from router.routing.pool import Endpoint, Pool
 from router.routing.route_policy import refusal
@@ -50,6 +51,26 @@ class ProxyOptions:
     tunnel_idle_s: float = 0.0
 
 
+def _tell_nobody(endpoint_id: int) -> None:
+    """There is no other worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What a worker shares with the others of its router.
+
+    Attributes:
+        report_marked: tells the other workers of an endpoint that could not be connected to.
+        board: turns and counts that all workers share; None if there are no others.
+    """
+
+    report_marked: Callable[[int], None] = _tell_nobody
+    board: Board | None = None
+
+
+ALONE = Neighbours()
+
+
 CONTINUE_S = 1.0
 """How long a backend may take to answer an expectation (GOROUTER.md §5.9); then the client is told to go on."""
 
@@ -70,6 +91,7 @@ class Attempts:
         counters: Counters,
         logger: Logger,
         report_failed: Callable[[str, int], None],
+        neighbours: Neighbours,
         observers: tuple[Observer, ...],
     ) -> None:
         self.options = options
@@ -79,7 +101,9 @@ class Attempts:
         self.counters = counters
         self.observers = observers
         self._logger = logger
+        self.board = neighbours.board
         self._report_failed = report_failed
+        self._report_marked = neighbours.report_marked
 
     def attempt(self, exchange: Exchange) -> None:
         """Choose an endpoint and send the request to it, now or as soon as there is a connection."""
@@ -107,6 +131,8 @@ class Attempts:
             return
         self.counters.total_requests += 1
         endpoint.in_flight += 1
+        if self.board is not None:
+            self.board.enter(endpoint.endpoint_id)
         exchange.counted = True
         timeout_s = exchange.timeout_s
         if timeout_s < 0:
@@ -234,6 +260,7 @@ class Attempts:
         pool = exchange.pool
         if effect == MARK and pool is not None and pool.part_of is None:
             endpoint.failed_at = monotonic()
+            self._report_marked(endpoint.endpoint_id)
             self._logger.debug("endpoint-marked-as-ineligible", backend=endpoint.address)
         elif effect == REMOVE and pool is not None:
             self._remove(pool, endpoint)

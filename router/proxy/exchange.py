@@ -11,7 +11,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from router.backend.connections import Carrier
-from router.backend.failure import CANCELLED, TIMEOUT, BackendFailure
+from router.backend.failure import TIMEOUT, BackendFailure
 from router.proxy.client import NO_LENGTH, UNKNOWN_LENGTH, Client
 from router.proxy.mtls import Domain
 from router.proxy.reply import Reply
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from router.proxy.forward import Proxy
     from router.proxy.route_service import ServiceCall
-
-CANCELLED_FAILURE = BackendFailure(CANCELLED, "context canceled")
 
 
 class Exchange:
@@ -377,6 +375,8 @@ class Exchange:
         if self.counted and self.endpoint is not None:
             self.counted = False
             self.endpoint.in_flight -= 1
+            if self.proxy.board is not None:
+                self.proxy.board.leave(self.endpoint.endpoint_id)
 
     def finish(self) -> None:
         """Release, count and log. The frontend may begin the next exchange inside this call."""

@@ -15,7 +15,7 @@ from router.log import Logger
 from router.metrics import Counters
 from router.proxy import grpc, reply
 from router.proxy.access_log import AccessLog
-from router.proxy.attempts import Attempts, ProxyOptions
+from router.proxy.attempts import Attempts, Neighbours, ProxyOptions
 from router.proxy.error_page import ErrorPage, TemplateError
 from router.proxy.exchange import Exchange
 from router.proxy.instances import instance_pool
@@ -76,9 +76,6 @@ class Features:
 class Proxy(Attempts):
     """What all exchanges of a worker share.
 
-    Args:
-        report_failed: tells control that a TLS endpoint was removed from the pool of a key.
-
     Attributes:
         healthy: what health checks by user agent are told.
         date_line: the Date header line of this second; the worker's timer renews it.
@@ -97,10 +94,11 @@ class Proxy(Attempts):
         counters: Counters,
         logger: Logger,
         report_failed: Callable[[str, int], None],
+        neighbours: Neighbours,
         features: Features,
     ) -> None:
         super().__init__(
-            options, mirror, balancer, connections, counters, logger, report_failed, features.observers
+            options, mirror, balancer, connections, counters, logger, report_failed, neighbours, features.observers
         )
         self.access_log = access_log
         self.healthy = False

@@ -6,6 +6,7 @@ tried already while another is left; Gorouter's least-connection forgets what it
 
 from collections.abc import Callable
 
+from router.routing.board import Board
 from router.routing.hashing import DEFAULT_TABLE_SIZE
 from router.routing.pool import Endpoint, Pool
 
@@ -25,6 +26,7 @@ class Balancer:
         zone: the availability zone this router is in.
         az_local: first attempts go to endpoints of the same zone if there is one to be had.
         table_size: slots of the hash table of a pool; a prime.
+        board: what the other workers know; None if there are none.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Balancer:
         zone: str = "",
         az_local: bool = False,
         table_size: int = DEFAULT_TABLE_SIZE,
+        board: Board | None = None,
     ) -> None:
         self._least = algorithm == LEAST_CONNECTION
         self._max_in_flight = max_in_flight
@@ -44,6 +47,7 @@ class Balancer:
         self._zone = zone
         self._az_local = az_local
         self._table_size = table_size
+        self._board = board
 
     def all_overloaded(self, pool: Pool) -> bool:
         """Whether no endpoint of a pool that has some may take another exchange."""
@@ -51,7 +55,7 @@ class Balancer:
         if not limit:
             return False
         for endpoint in pool.endpoints:
-            if endpoint.in_flight < limit:
+            if self._in_flight(endpoint) < limit:
                 return False
         return bool(pool.endpoints)
 
@@ -107,7 +111,28 @@ class Balancer:
         return self._round_robin(pool, tried, now)
 
     def _overloaded(self, endpoint: Endpoint) -> bool:
-        return self._max_in_flight > 0 and endpoint.in_flight >= self._max_in_flight
+        return self._max_in_flight > 0 and self._in_flight(endpoint) >= self._max_in_flight
+
+    def _in_flight(self, endpoint: Endpoint) -> int:
+        """Return what is in flight at an endpoint, of all workers if that is known."""
+        if self._board is None or not endpoint.endpoint_id:
+            return endpoint.in_flight
+        return self._board.in_flight(endpoint.endpoint_id)
+
+    def _turn(self, pool: Pool) -> int:
+        """Return the place in a pool whose turn it is; the first turn is at random."""
+        board = self._board
+        first = pool.endpoints[0].endpoint_id
+        turn = pool.cursor if board is None or not first else board.turn(first) or -1
+        return turn if turn >= 0 else int(self._random() * len(pool.endpoints))
+
+    def _took(self, pool: Pool, index: int) -> None:
+        """It is the turn of the place after this one."""
+        first = pool.endpoints[0].endpoint_id
+        if self._board is None or not first:
+            pool.cursor = index + 1
+        else:
+            self._board.set_turn(first, index + 1)
 
     def _marked(self, pool: Pool, endpoint: Endpoint, now: float) -> bool:
         return endpoint.failed_at != 0.0 and now - endpoint.failed_at < self._mark_s and pool.part_of is None
@@ -115,9 +140,7 @@ class Balancer:
     def _round_robin(self, pool: Pool, tried: list[Endpoint] | None, now: float) -> Endpoint | None:
         endpoints = pool.endpoints
         count = len(endpoints)
-        cursor = pool.cursor
-        if cursor < 0:
-            cursor = int(self._random() * count)
+        cursor = self._turn(pool)
         fallback = -1
         for step in range(count):
             index = (cursor + step) % count
@@ -130,14 +153,14 @@ class Balancer:
                         fallback = index
                     continue
                 endpoint.failed_at = 0.0
-            pool.cursor = index + 1
+            self._took(pool, index)
             return endpoint
         if fallback < 0:
             return None
         # Nothing unmarked is left: all marks are dropped and the pool is used as if it were healthy.
         for endpoint in endpoints:
             endpoint.failed_at = 0.0
-        pool.cursor = fallback + 1
+        self._took(pool, fallback)
         return endpoints[fallback]
 
     def _least_connection(
@@ -154,7 +177,7 @@ class Balancer:
             if self._overloaded(endpoint) or (tried and endpoint in tried):
                 continue
             marked = endpoint.failed_at and self._marked(pool, endpoint, now)
-            rank = (bool(marked), endpoint.in_flight)
+            rank = (bool(marked), self._in_flight(endpoint))
             if best is None or rank < best_rank:
                 best, best_rank = endpoint, rank
         return best
@@ -169,11 +192,11 @@ class Balancer:
             usable = [endpoint for endpoint in endpoints if self._usable_here(pool, endpoint, now)]
             return self._least_connection(pool, usable, None, now) if usable else None
         count = len(endpoints)
-        cursor = pool.cursor if pool.cursor >= 0 else int(self._random() * count)
+        cursor = self._turn(pool)
         for step in range(count):
             index = (cursor + step) % count
             if self._usable_here(pool, endpoints[index], now):
-                pool.cursor = index + 1
+                self._took(pool, index)
                 return endpoints[index]
         return None
 
@@ -198,14 +221,14 @@ class Balancer:
         if tried and _exhausted(members, tried):
             tried = None
         balance = pool.options.hash_balance
-        mean = sum([endpoint.in_flight for endpoint in members]) / len(members) if balance else 0.0
+        mean = sum([self._in_flight(endpoint) for endpoint in members]) / len(members) if balance else 0.0
         fallback: Endpoint | None = None
         for endpoint in whole.hash_table(self._table_size).owners_of(hash_key):
             if self._overloaded(endpoint) or (tried and endpoint in tried):
                 continue
             if whole is not pool and endpoint not in members:
                 continue
-            if not mean or endpoint.in_flight / mean <= balance:
+            if not mean or self._in_flight(endpoint) / mean <= balance:
                 return endpoint
             fallback = fallback or endpoint
         return fallback

@@ -102,6 +102,12 @@ class Mirror:
         """
         pool.remove(endpoint.endpoint_id)
 
+    def mark(self, endpoint_id: int, now: float) -> None:
+        """Another worker could not connect to an endpoint, at this monotonic second."""
+        endpoint = self._endpoints.get(endpoint_id)
+        if endpoint is not None:
+            endpoint.failed_at = now
+
     def _apply(self, table: RouteTable, change: Change) -> None:
         if isinstance(change, PutEndpoint):
             self._put(table, change)

@@ -1,0 +1,114 @@
+"""Two workers, seen from outside, balance and limit like one."""
+
+import os
+import signal
+import threading
+
+from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
+from tests.support.announce import Announcer
+from tests.support.ports import free_port
+from tests.support.rawclient import RawClient
+from tests.support.recorder import Conversation, named
+from tests.support.router import RunningRouter
+from tests.support.waiting import wait_until
+
+HOST = "app.test"
+
+
+def body_on_fresh_connection(router: RunningRouter) -> bytes:
+    with RawClient(router.port) as client:
+        return client.get(host=HOST).body
+
+
+def test_instances_take_turns_whichever_worker_a_connection_meets(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    router = start_router({"workers": 2})
+    names = ["a", "b", "c"]
+    for name in names:
+        announcer.register(HOST, port=make_backend(named(name)).port)
+    wait_everywhere(router, HOST)
+    wait_until(
+        lambda: {body_on_fresh_connection(router) for _ in range(12)} == {b"a", b"b", b"c"}, "all are known"
+    )
+    bodies = [body_on_fresh_connection(router) for _ in range(30)]
+    assert all(len(set(bodies[start : start + 3])) == 3 for start in range(28)), bodies
+
+
+def test_limit_of_an_endpoint_holds_over_all_workers(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    release = threading.Event()
+
+    def slow(conversation: Conversation) -> None:
+        while True:
+            if conversation.read_request().target == "/slow":
+                release.wait(30)
+            conversation.answer()
+
+    router = start_router({"workers": 2, "backends": {"max_conns": 1}})
+    backend = make_backend(slow)
+    announcer.register(HOST, port=backend.port)
+    wait_everywhere(router, HOST)
+    with RawClient(router.port) as holder:
+        holder.send(f"GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        wait_until(lambda: any(request.target == "/slow" for request in backend.requests), "one is in flight")
+        for _ in range(20):
+            with RawClient(router.port) as client:
+                response = client.get(host=HOST)
+            assert response.status == 503
+            assert response.header("X-Cf-Routererror") == "Connection Limit Reached"
+        release.set()
+        assert holder.read_response().status == 200
+    wait_everywhere(router, HOST)
+
+
+def test_count_of_a_worker_that_died_does_not_stay(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    hang = threading.Event()
+
+    def slow(conversation: Conversation) -> None:
+        while True:
+            if conversation.read_request().target == "/slow":
+                hang.wait(30)
+            conversation.answer()
+
+    router = start_router({"workers": 2, "backends": {"max_conns": 1}})
+    backend = make_backend(slow)
+    announcer.register(HOST, port=backend.port)
+    wait_everywhere(router, HOST)
+    with RawClient(router.port) as holder:
+        holder.send(f"GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        wait_until(lambda: any(request.target == "/slow" for request in backend.requests), "one is in flight")
+        for pid in router.workers():
+            os.kill(pid, signal.SIGKILL)
+        assert holder.is_closed_by_peer()
+    hang.set()
+    wait_everywhere(router, HOST)
+
+
+def test_endpoint_that_one_worker_could_not_reach_is_avoided_by_the_other(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    router = start_router({"workers": 2, "backends": {"max_attempts": 1}})
+    announcer.register(HOST, port=make_backend(named("alive")).port)
+    wait_everywhere(router, HOST)
+    announcer.register(HOST, port=free_port())
+
+    def one_fails() -> bool:
+        with RawClient(router.port) as client:
+            return client.get(host=HOST).status == 502
+
+    wait_until(one_fails, "the dead one is met")
+    wait_until(lambda: _marked(router), "the mark has come round")
+    assert {_status(router) for _ in range(20)} == {200}
+
+
+def _status(router: RunningRouter) -> int:
+    with RawClient(router.port) as client:
+        return client.get(host=HOST).status
+
+
+def _marked(router: RunningRouter) -> bool:
+    return all(_status(router) == 200 for _ in range(8))
