@@ -128,7 +128,7 @@ class InternalDns(Struct, frozen=True, kw_only=True):
 class InternalProxy(Struct, frozen=True, kw_only=True):
     """``internal.proxy``: listeners for containers, on ``internal.addresses``."""
 
-    http_ports: list[Port] = field(default_factory=lambda: [80, 8080])
+    http_ports: list[Port] = field(default_factory=lambda: [80])
     """Ports for plain HTTP."""
     https_ports: list[Port] = []
     """Ports for HTTPS."""

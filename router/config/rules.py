@@ -128,6 +128,18 @@ def _ports_in_use(config: Config) -> Iterator[tuple[str, int]]:
         yield "prometheus.port", config.prometheus.port
 
 
+def _internal_ports(config: Config, findings: Findings) -> None:
+    # The status listeners take every address of the machine, those for containers among them.
+    if not config.internal.enabled:
+        return
+    status = {key: port for key, port in _ports_in_use(config) if key in ("status.port", "status.tls.port")}
+    proxy = config.internal.proxy
+    for key, ports in (("http_ports", proxy.http_ports), ("https_ports", proxy.https_ports)):
+        for taken, port in status.items():
+            if port and port in ports:
+                findings.error(f"internal.proxy.{key}", f"port {port} is already used by {taken}", taken)
+
+
 def _nats_hosts(config: Config, findings: Findings) -> None:
     if not config.nats.hosts:
         findings.error("nats.hosts", "at least one NATS server is needed")
@@ -247,6 +259,7 @@ _RULES: tuple[Callable[[Config, Findings], None], ...] = (
     _announcers,
     _health_listeners,
     _ports,
+    _internal_ports,
     _nats_hosts,
     _workers,
     _healthy_threshold,

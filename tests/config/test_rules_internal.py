@@ -39,6 +39,7 @@ def test_section_without_domains_is_off_and_not_checked(tmp_path: Path) -> None:
         ("  proxy: {https_ports: [443]}", "internal.proxy.cert_chain", "certificate and its key"),
         ("  proxy: {http_ports: [0]}", "internal.proxy.http_ports", "cannot be dialled"),
         ("  proxy: {http_ports: [80, 80]}", "internal.proxy.http_ports", "named twice"),
+        ("  proxy: {http_ports: [80, 8080]}", "internal.proxy.http_ports", "already used by status.port"),
         (
             "  proxy: {http_ports: [80], https_ports: [80], cert_chain: a, private_key: b}",
             "internal.proxy.https_ports",
