@@ -2,8 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ class Live:
     router: RunningRouter
     routes: Routes
     announcer: Announcer
-    _hosts: "itertools.count[int]"
+    _hosts: Iterator[int]
 
     def host(self, name: str = "app") -> str:
         """Return a host name that no other test uses."""
@@ -51,31 +51,40 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 @pytest.fixture(scope="session")
-def start_live(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartLive]:
-    """Start a router with a configuration of its own; it is stopped when the session ends."""
-    closers: list[Callable[[], object]] = []
-    # All routers hear all announcements: a name may be used by one of them only.
-    hosts = itertools.count(1)
+def hosts() -> Iterator[int]:
+    """Numbers for names: all routers hear all announcements, so a name may be used by one of them only."""
+    return itertools.count(1)
 
-    def start(config: Mapping[str, Any]) -> Live:
-        directory: Path = tmp_path_factory.mktemp("router")
-        router = RunningRouter(directory, broker.port, config)
-        router.__enter__()
-        closers.append(router.stop)
-        announcer = Announcer(broker.port)
-        closers.append(announcer.close)
-        routes = Routes(announcer, router.port)
-        closers.append(routes.close)
-        return Live(router, routes, announcer, hosts)
 
-    yield start
-    for close in reversed(closers):
-        close()
+@contextmanager
+def starting(broker: NatsServer, factory: pytest.TempPathFactory, hosts: Iterator[int]) -> Iterator[StartLive]:
+    """Give what starts routers; they are stopped at the end of the block."""
+    with ExitStack() as running:
+
+        def start(config: Mapping[str, Any]) -> Live:
+            router = running.enter_context(RunningRouter(factory.mktemp("router"), broker.port, config))
+            announcer = Announcer(broker.port)
+            running.callback(announcer.close)
+            routes = Routes(announcer, router.port)
+            running.callback(routes.close)
+            return Live(router, routes, announcer, hosts)
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_live(
+    broker: NatsServer, tmp_path_factory: pytest.TempPathFactory, hosts: Iterator[int]
+) -> Iterator[StartLive]:
+    """Start a router with a configuration of its own; it is stopped with the last test of the module."""
+    with starting(broker, tmp_path_factory, hosts) as start:
+        yield start
 
 
 @pytest.fixture(scope="session")
-def shared(start_live: StartLive) -> Live:
-    return start_live({})
+def shared(broker: NatsServer, tmp_path_factory: pytest.TempPathFactory, hosts: Iterator[int]) -> Iterator[Live]:
+    with starting(broker, tmp_path_factory, hosts) as start:
+        yield start({})
 
 
 @pytest.fixture
