@@ -20,7 +20,7 @@ BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the reques
 def hasty(start_live: StartLive) -> Live:
     return start_live(
         {
-            "endpoint_timeout": "500ms",
+            "endpoint_timeout": "1s",
             "endpoint_dial_timeout": "300ms",
             "tls_handshake_timeout": "300ms",
             "frontend_idle_timeout": "700ms",
