@@ -305,8 +305,12 @@ def request_metrics(config: Config) -> RequestMetrics | None:
     )
 
 
-def envelopes(config: Config, router_ip: str) -> Envelopes | None:
-    """Make what tells the platform's agent of requests; None if it is to be told nothing."""
+def envelopes(config: Config, router_ip: str, on_silence: Callable[[], None]) -> Envelopes | None:
+    """Make what tells the platform's agent of requests; None if it is to be told nothing.
+
+    Args:
+        on_silence: called whenever no agent is found to listen.
+    """
     values = config.enable_envelope_v1_metrics and config.per_request_metrics_reporting
     server = config.enable_envelope_v1_metrics and config.send_http_start_stop_server_event
     client = config.enable_envelope_v1_metrics and config.send_http_start_stop_client_event
@@ -314,7 +318,9 @@ def envelopes(config: Config, router_ip: str) -> Envelopes | None:
         return None
     options = EnvelopeOptions(server, client, values, str(config.index))
     encoder = Encoder("gorouter", index=str(config.index), ip=router_ip)
-    return Envelopes(options, encoder, Agent(config.logging.metron_address))
+    agent = Agent(config.logging.metron_address)
+    agent.on_silence = on_silence
+    return Envelopes(options, encoder, agent)
 
 
 def app_counts(config: Config) -> AppCounts | None:

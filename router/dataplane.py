@@ -96,7 +96,7 @@ class DataPlane:
         features = assembly.features(config, services, router_ip, self._always)
         self._log_writers = assembly.log_writers(config, self._log_lost)
         # From here on nothing fails, so nothing has to be closed.
-        self._envelopes = assembly.envelopes(config, router_ip)
+        self._envelopes = assembly.envelopes(config, router_ip, self._stop_telling)
         self._told = _present(self._app_counts, self._metrics, self._envelopes)
         parts: dict[str, Any] = {
             "options": assembly.proxy_options(config),
@@ -255,7 +255,13 @@ class DataPlane:
         envelopes = self._envelopes
         if envelopes is None:
             return
-        observers = self._always if now < envelopes.agent.silent_until else self._told
+        if now >= envelopes.agent.silent_until:
+            self._observe(self._told)
+
+    def _stop_telling(self) -> None:
+        self._observe(self._always)
+
+    def _observe(self, observers: tuple[Observer, ...]) -> None:
         if observers is not self.proxy.observers:
             self.proxy.observers = observers
             if self._internal is not None:

@@ -7,7 +7,7 @@ the same figure of another worker, so a histogram travels as one number for each
 
 import socket
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from errno import EMSGSIZE
 
 DENIAL_REASONS = (
@@ -182,18 +182,20 @@ class Agent:
         address: ``host:port``, looked up once, now.
 
     Attributes:
+        on_silence: called when nobody was found to listen.
         silent_until: monotonic seconds before which nothing should be sent, and need not be encoded.
         sent: datagrams given to the kernel.
         lost: datagrams that were not taken, or not even encoded (callers add those).
         problem: why there is no way at all, e.g. an address that cannot be found; empty if there is one.
     """
 
-    __slots__ = ("_socket", "lost", "problem", "sent", "silent_until")
+    __slots__ = ("_socket", "lost", "on_silence", "problem", "sent", "silent_until")
 
     PAUSE_S = 1.0
 
     def __init__(self, address: str) -> None:
         self.silent_until = 0.0
+        self.on_silence: Callable[[], None] | None = None
         self.sent = 0
         self.lost = 0
         self.problem = ""
@@ -219,6 +221,8 @@ class Agent:
             # Too long for a datagram: the next one may be shorter.
             if error.errno != EMSGSIZE:
                 self.silent_until = now + self.PAUSE_S
+                if self.on_silence is not None:
+                    self.on_silence()
 
     def close(self) -> None:
         self.silent_until = INFINITY

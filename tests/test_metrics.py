@@ -8,6 +8,8 @@ import router.backend.failure as failures
 from router.backend.failure import FailureClass
 from router.metrics import DENIAL_REASONS, Agent, Counters, Histogram, series, split_series
 from router.proxy import caller, internal
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 def test_all_counters_begin_at_zero_and_are_told_by_name() -> None:
@@ -109,3 +111,20 @@ def test_closed_agent_takes_nothing() -> None:
     agent.send(b"x", 1e9)
 
     assert (agent.sent, agent.lost) == (0, 1)
+
+
+def test_whoever_sends_is_told_once_that_nobody_listens() -> None:
+    told: list[str] = []
+    agent = Agent(f"127.0.0.1:{free_port()}")
+    agent.on_silence = lambda: told.append("silence")
+    try:
+        wait_until(lambda: _is_silent(agent), "the refusal is noticed")
+        agent.send(b"x", agent.silent_until - 0.5)
+        assert told == ["silence"]
+    finally:
+        agent.close()
+
+
+def _is_silent(agent: Agent) -> bool:
+    agent.send(b"x", 0.0)
+    return agent.silent_until > 0.0
