@@ -22,6 +22,7 @@ _LINE = (
     b'%b - [%b] "%b %b %b" %b %d %d %b %b %b %b x_forwarded_for:%b x_forwarded_proto:%b'
     b' vcap_request_id:"%b" response_time:%.6f gorouter_time:%.6f %b%b x_cf_routererror:%b%b\n'
 )
+_STATUSES = {0: EMPTY} | {status: b"%d" % status for status in range(100, 600)}
 _KNOWN_VALUES = 4096
 _SHORTENED = (b"REFERER", b"USER-AGENT", b"X-FORWARDED-FOR", b"X-FORWARDED-PROTO")
 _APP_LOG_BYTES = 65_400
@@ -79,7 +80,7 @@ class AccessLog:
             shortened: cut what clients can make long (GOROUTER.md §11.3).
         """
         head, special, client = exchange.head, exchange.head.special, exchange.client
-        endpoint = exchange.endpoint if exchange.service is None else None
+        endpoint = exchange.endpoint if exchange.plain or exchange.service is None else None
         referer, agent = special.get(b"referer", b""), special.get(b"user-agent", b"")
         path = head.path if head.method != b"GET" or not self._redaction else redact(head.path, self._redaction)
         taken = now - exchange.started
@@ -98,27 +99,28 @@ class AccessLog:
         if b'"' in path or b"\\" in path:
             path = quote(path)[1:-1]
         extras = self._extras
+        known, unknown = self._quoted.get, self._quote  # Most have been seen before: that spares a call for each.
         return _LINE % (
             head.host,
             self._time(exchange.received_ns),
             head.method,
             path,
             client.protocol,
-            b"%d" % exchange.status if exchange.status else EMPTY,
+            _STATUSES.get(exchange.status) or b"%d" % exchange.status,
             exchange.bytes_in,
             exchange.bytes_out,
-            self._quote(referer),
-            self._quote(agent),
+            known(referer) or unknown(referer),
+            known(agent) or unknown(agent),
             EMPTY if self._hide_client else b'"%b"' % client.peer,
-            EMPTY if endpoint is None else b'"%b"' % endpoint.address.encode(),
-            EMPTY if self._hide_forwarded_for else self._quote(forwarded_for),
-            self._quote(forwarded_proto),
+            EMPTY if endpoint is None else endpoint.quoted_address(),
+            EMPTY if self._hide_forwarded_for else known(forwarded_for) or unknown(forwarded_for),
+            known(forwarded_proto) or unknown(forwarded_proto),
             exchange.request_id,
             taken,
             own,
             _NO_ENDPOINT if endpoint is None else endpoint.log_fields(quote),
             b"" if extras is None else extras.fields(exchange, now),
-            self._quote(exchange.router_error),
+            known(exchange.router_error) or unknown(exchange.router_error),
             b"" if extras is None else extras.tail(exchange, shortened),
         )
 

@@ -108,10 +108,11 @@ class Attempts:
     def attempt(self, exchange: Exchange) -> None:
         """Choose an endpoint and send the request to it, now or as soon as there is a connection."""
         now = monotonic()
-        pool, service = exchange.pool, exchange.service
+        pool, plain = exchange.pool, exchange.plain
         assert pool is not None
-        if service is None and exchange.tried is None and not exchange.wanted:
-            endpoint = self.balancer.choose(pool, None, now, exchange.hash_key)
+        service = None if plain else exchange.service
+        if plain and exchange.tried is None:
+            endpoint = self.balancer.choose(pool, None, now)
         else:
             endpoint = self._choose(exchange, pool, now)
         if endpoint is None:
@@ -126,7 +127,7 @@ class Attempts:
         exchange.attempts += 1
         exchange.attempt_at = now
         exchange.endpoint = endpoint
-        if exchange.app_caller is not None and service is None and not self._admits(exchange, endpoint):
+        if not plain and service is None and not self._admits(exchange, endpoint):
             exchange.answer(reply.caller_refused())
             return
         self.counters.total_requests += 1
@@ -163,8 +164,9 @@ class Attempts:
     def _admits(self, exchange: Exchange, endpoint: Endpoint) -> bool:
         """Whether the route's policy lets this caller reach this instance (GOROUTER.md §9.5)."""
         pool, caller = exchange.pool, exchange.app_caller
+        if caller is None:
+            return True
         assert pool is not None
-        assert caller is not None
         refused = refusal(pool.options, caller, endpoint.tags)
         if refused is None:
             return True

@@ -121,6 +121,7 @@ class Exchange:
         self.client = client
         self.head = head
         self.method = head.method
+        self.plain = False  # The route wants nothing special, and neither does the request.
         if head.framing == NO_BODY:
             self.request_complete = True
 
@@ -203,7 +204,7 @@ class Exchange:
             self.router_error = special[b"x-cf-routererror"]
         proxy = self.proxy
         lines = response_lines(head, self.request_id, proxy.date_line)
-        if proxy.dresses or self.wanted or b"set-cookie" in special or self.service is not None:
+        if proxy.dresses or b"set-cookie" in special or (not self.plain and (self.wanted or self.service)):
             lines = proxy.dress(self, head, lines)
         if proxy.observers:
             self._observe_head()

@@ -171,6 +171,7 @@ class Proxy(Attempts):
             return refused
         if pool.options is not PLAIN or self._domains is not None or (head.rare and _SIGNATURE in head.special):
             return self._admit(exchange, pool)
+        exchange.plain = not head.rare
         return None
 
     def _find_pool(self, exchange: Exchange) -> reply.Reply | None:
@@ -253,21 +254,22 @@ class Proxy(Attempts):
         if head.rare:
             self._prepare_rare(exchange, head)
             special = head.special
-        if options.client_cert != ALWAYS_FORWARD or exchange.domain is not None:
+        plain = exchange.plain
+        if options.client_cert != ALWAYS_FORWARD or (not plain and exchange.domain is not None):
             self._forward_client_cert(exchange, head)
         exchange.forwarded_for = forwarded_for(head, exchange.client.peer_ip)
-        if exchange.from_service:
+        if not plain and exchange.from_service:
             exchange.forwarded_proto = special.get(b"x-forwarded-proto", b"")
         else:
             exchange.forwarded_proto = forwarded_proto(head, exchange.client.secure, options)
-        service = exchange.service
+        service = None if plain else exchange.service
         exchange.prefix = request_prefix(
             head if service is None else service.head(head),
             options,
             (exchange.forwarded_for, exchange.forwarded_proto),
             exchange.request_id,
             exchange.received_ns // 1_000_000,
-            special[b"upgrade"] if exchange.upgrade else b"",
+            b"" if plain or not exchange.upgrade else special[b"upgrade"],
         )
         if head.framing == NO_BODY:
             exchange.repeatable = (

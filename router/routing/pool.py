@@ -30,6 +30,7 @@ class Endpoint:
         "_address",
         "_identity",
         "_log_fields",
+        "_quoted_address",
         "endpoint_id",
         "failed_at",
         "gone",
@@ -54,6 +55,7 @@ class Endpoint:
         self.shared: list[Any] | None = None
         self._identity = b""
         self._log_fields = b""
+        self._quoted_address = b""
 
     @property
     def address(self) -> str:
@@ -72,6 +74,12 @@ class Endpoint:
                 f"X-Cf-Instanceindex: {record.instance_index}\r\n"
             ).encode()
         return self._identity
+
+    def quoted_address(self) -> bytes:
+        """Return the address as the access log shows it."""
+        if not self._quoted_address:
+            self._quoted_address = b'"%b"' % self.address.encode()
+        return self._quoted_address
 
     def log_fields(self, quote: Any) -> bytes:
         """Return ``app_id:"…" app_index:"…" instance_id:"…"``; ``quote`` makes a log value of bytes."""
