@@ -5,18 +5,17 @@ Owns reading the command's arguments and what the command prints; does not own a
 
 import asyncio
 import contextlib
-import os
-import signal
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from router.registrar.announced import AnnouncementError
 from router.registrar.announcer import Announcer, Observer
 from router.registrar.bus import BusUnavailable, redacted, server_problems
 from router.registrar.rules import announcement_problems
+from router.registrar.stopping import stop_on_signals, unless_stopped
 from router.wire.announcement import Announcement, PoolSettings, RouterStart
 
 Say = Callable[[str], None]
@@ -149,7 +148,7 @@ async def register(
         0; or 1 if no NATS server could be connected to within ``connect_timeout_s``. Once connected it goes on
         whatever happens to NATS.
     """
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     announcer = Announcer(
         servers,
         name="router register",
@@ -160,7 +159,7 @@ async def register(
     )
     try:
         # Stopping must not have to wait for the first connection.
-        if not await _unless_stopped(announcer.__aenter__(), stop):
+        if not await unless_stopped(announcer.__aenter__(), stop):
             return 0
     except BusUnavailable as error:
         complain(str(error))
@@ -210,34 +209,6 @@ async def _listens(announcement: Announcement) -> bool:
         return False
     writer.close()
     return True
-
-
-def _stop_on_signals() -> asyncio.Event:
-    """Return an event that the first SIGINT or SIGTERM sets; the second one ends the process there and then."""
-    stop = asyncio.Event()
-
-    def told() -> None:
-        if stop.is_set():
-            os._exit(130)
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told)
-    return stop
-
-
-async def _unless_stopped(entering: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
-    """Wait for a coroutine, or for the event; true if the coroutine came first. What it raises is raised."""
-    loop = asyncio.get_running_loop()
-    task, stopped = loop.create_task(entering), loop.create_task(stop.wait())
-    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if task.done():
-        task.result()
-        return True
-    task.cancel()
-    await asyncio.wait([task], timeout=1)
-    return False
 
 
 def new_instance_id() -> str:
