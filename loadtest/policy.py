@@ -25,6 +25,7 @@ from router.log import Logger
 from router.proxy.client import Client
 from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
+from router.proxy.presented import ANONYMOUS, Presented
 from router.routing.access import TCP
 from router.routing.internal_records import (
     AnyChange,
@@ -64,11 +65,8 @@ class Caller:
         self.peer_ip = ip.encode()
         self.peer = self.peer_ip + b":40000"
 
-    def certificate(self) -> None:
-        return None
-
-    def certificate_base64(self) -> bytes:
-        return b""
+    def presented(self) -> Presented:
+        return ANONYMOUS
 
 
 def caller_ip(source: int) -> str:

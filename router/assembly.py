@@ -24,7 +24,7 @@ from router.proxy.app_counts import AppCounts
 from router.proxy.attempts import ProxyOptions
 from router.proxy.envelopes import EnvelopeOptions, Envelopes
 from router.proxy.error_page import ErrorPage
-from router.proxy.forward import Features
+from router.proxy.features import Features
 from router.proxy.hairpin import HairpinConnections
 from router.proxy.internal import Domain as InternalDomain
 from router.proxy.log_extras import W3C_HEADERS, ZIPKIN_HEADERS, LogExtras

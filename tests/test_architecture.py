@@ -135,6 +135,7 @@ TESTED_ELSEWHERE = {
     "proxy/attempts.py": "tests/live/test_retry.py and test_errors.py",
     "proxy/client.py": "only a protocol that frontends implement",
     "proxy/exchange.py": "tests/live/test_bodies.py, test_flow.py, test_retry.py",
+    "proxy/features.py": "values without behaviour",
     "proxy/forward.py": "tests/live/test_retry.py and test_errors.py",
     "proxy/instances.py": "tests/live/test_balancing.py",
     "proxy/log_writer.py": "tests/live/test_access_log.py",

@@ -5,10 +5,8 @@ law: a connection whose framing is in doubt ends with the response at hand, and 
 """
 
 import asyncio
-import base64
 import socket
 import struct
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -19,6 +17,7 @@ from router.proxy import reply
 from router.proxy.client import UNKNOWN_LENGTH
 from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
+from router.proxy.presented import ANONYMOUS, Identify, Presented
 from router.read_buffer import READ_BUFFER
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.head_buffer import HeadBuffer
@@ -60,14 +59,13 @@ class FrontendOptions:
 
     Attributes:
         full_duplex: a request body is read to its end and passed on, even if it has been answered before.
-        identify: returns, of a TLS connection, the domain with mutual TLS it was authenticated for and the server
-            name the client asked for; None if there are no such domains.
+        identify: None if there are no domains with mutual TLS.
     """
 
     idle_s: float
     header_s: float
     max_head_bytes: int
-    identify: Callable[[Any], tuple[str, str]] | None = None
+    identify: Identify | None = None
     full_duplex: bool = False
 
 
@@ -102,8 +100,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._serving = False
         self._keep_alive = True
         self._draining = False
-        self._certificate: Mapping[str, Any] | None = None
-        self._certificate_base64: bytes | None = None
+        self._presented: Presented | None = None
         self._paused = False
         self._full = False
         """The client does not take what is written as fast as it comes."""
@@ -206,7 +203,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         return self._phase == _TUNNEL
 
     def abort(self) -> None:
-        """Cut the connection, unless it is closing and only has to send what was written."""
+        """Cut the connection, unless it is closing by itself and has sent what was written."""
         if self._phase != _CLOSED or self._transport.get_write_buffer_size():
             self._transport.abort()
 
@@ -355,32 +352,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         if data:
             self._body_bytes(data)
 
-    def certificate(self) -> Mapping[str, Any] | None:
-        if self._certificate is None and self.secure:
-            self._certificate = self._transport.get_extra_info("ssl_object").getpeercert() or {}
-        return self._certificate or None
-
-    def certificate_der(self) -> bytes:
-        if not self.secure:
-            return b""
-        return self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
-
-    def certificate_base64(self) -> bytes:
-        if self._certificate_base64 is None:
-            self._certificate_base64 = base64.b64encode(self.certificate_der())
-        return self._certificate_base64
-
-    def authenticated_for(self) -> str:
-        return self._identity()[0]
-
-    def server_name(self) -> str:
-        return self._identity()[1]
-
-    def _identity(self) -> tuple[str, str]:
-        identify = self._options.identify
-        if identify is None or not self.secure:
-            return "", ""
-        return identify(self._transport)
+    def presented(self) -> Presented:
+        if self._presented is None:
+            self._presented = Presented(self._transport, self._options.identify) if self.secure else ANONYMOUS
+        return self._presented
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         self._transport.write(interim_head(status, lines))

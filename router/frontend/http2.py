@@ -5,8 +5,6 @@ the end. The protocol is `wire.http2`'s, one request `frontend.http2_stream`'s.
 """
 
 import asyncio
-import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -15,6 +13,7 @@ from router.frontend.connection import Served
 from router.frontend.http1 import FrontendOptions
 from router.frontend.http2_stream import Http2Stream
 from router.proxy.forward import Proxy
+from router.proxy.presented import ANONYMOUS, Presented
 from router.read_buffer import READ_BUFFER
 from router.wire.http2 import Engine, Limits
 from router.wire.http2_frames import CANCEL, ENHANCE_YOUR_CALM, SETTINGS_TIMEOUT, ConnectionFault
@@ -90,8 +89,7 @@ class Http2Connection(asyncio.BufferedProtocol):
         self._unsent_since = 0.0
         self._faults_counted = 0
         self._refused_counted = 0
-        self._certificate: Mapping[str, Any] | None = None
-        self._certificate_base64: bytes | None = None
+        self._presented: Presented | None = None
 
     def _new_stream(self, stream_id: int) -> Stream:
         self.proxy.counters.http2_streams += 1
@@ -244,27 +242,11 @@ class Http2Connection(asyncio.BufferedProtocol):
     def _release_place(self) -> None:
         self.engine.held -= 1
 
-    def certificate(self) -> Mapping[str, Any] | None:
-        if self._certificate is None and self.secure:
-            self._certificate = self._transport.get_extra_info("ssl_object").getpeercert() or {}
-        return self._certificate or None
-
-    def certificate_der(self) -> bytes:
-        if not self.secure:
-            return b""
-        return self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
-
-    def certificate_base64(self) -> bytes:
-        if self._certificate_base64 is None:
-            self._certificate_base64 = base64.b64encode(self.certificate_der())
-        return self._certificate_base64
-
-    def identity(self) -> tuple[str, str]:
-        """Return the domain with mutual TLS the client was authenticated for, and the server name it asked for."""
-        identify = self.options.identify
-        if identify is None or not self.secure:
-            return "", ""
-        return identify(self._transport)
+    def presented(self) -> Presented:
+        """Return what the client proved of itself, which holds for all streams."""
+        if self._presented is None:
+            self._presented = Presented(self._transport, self.options.identify) if self.secure else ANONYMOUS
+        return self._presented
 
     # What the worker calls.
 

@@ -6,11 +6,11 @@ CONNECT (RFC 8441), resets. The connection it is on is `frontend.http2`'s.
 
 import base64
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from router.proxy import reply
 from router.proxy.exchange import Exchange
+from router.proxy.presented import Presented
 from router.wire.http1 import BadMessage, RequestHead, line_name
 from router.wire.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, StreamFault
 from router.wire.http2_head import request_of, trailers_of
@@ -135,20 +135,8 @@ class Http2Stream(Stream):
 
     # What the exchange calls (proxy.client.Client).
 
-    def certificate(self) -> Mapping[str, Any] | None:
-        return self._connection.certificate()
-
-    def certificate_der(self) -> bytes:
-        return self._connection.certificate_der()
-
-    def certificate_base64(self) -> bytes:
-        return self._connection.certificate_base64()
-
-    def authenticated_for(self) -> str:
-        return self._connection.identity()[0]
-
-    def server_name(self) -> str:
-        return self._connection.identity()[1]
+    def presented(self) -> Presented:
+        return self._connection.presented()
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         if not self.closed:

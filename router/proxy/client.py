@@ -3,8 +3,9 @@
 HTTP/1 connections and HTTP/2 streams both implement it, so nothing above ``frontend/`` can tell them apart.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
+
+from router.proxy.presented import Presented
 
 UNKNOWN_LENGTH = -1
 """The body's end is not known beforehand: chunked, or until the connection closes."""
@@ -26,20 +27,8 @@ class Client(Protocol):
     listener_port: int
     """The port the client dialled."""
 
-    def certificate(self) -> Mapping[str, Any] | None:
-        """Return the client's verified certificate, in the form of `ssl.SSLObject.getpeercert`."""
-
-    def certificate_der(self) -> bytes:
-        """Return the client's certificate in DER form, nothing if it presented none."""
-
-    def certificate_base64(self) -> bytes:
-        """Return the same as base64, without line ends."""
-
-    def authenticated_for(self) -> str:
-        """Return the name of the domain with mutual TLS whose CAs verified the client; empty if it is none."""
-
-    def server_name(self) -> str:
-        """Return the server name the client asked for in its TLS handshake; empty without."""
+    def presented(self) -> Presented:
+        """Return what the client proved of itself in its TLS handshake."""
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         """Send a 1xx response other than 101."""

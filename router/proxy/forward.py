@@ -6,8 +6,9 @@ endpoint's answer or failure is `proxy.attempts`'. What is not configured is Non
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import formatdate
+from functools import lru_cache
 from time import monotonic, time
 
 from router.backend.connections import Connections
@@ -18,9 +19,9 @@ from router.proxy.access_log import AccessLog
 from router.proxy.attempts import Attempts, Neighbours, ProxyOptions
 from router.proxy.error_page import ErrorPage, TemplateError
 from router.proxy.exchange import Exchange
+from router.proxy.features import Features
 from router.proxy.instances import instance_pool
-from router.proxy.mtls import Domains, caller_of
-from router.proxy.observer import Observer
+from router.proxy.mtls import Domains, misdirected
 from router.proxy.request_id import RequestIds
 from router.proxy.response_rules import ResponseRules
 from router.proxy.rewrite import (
@@ -35,7 +36,6 @@ from router.proxy.rewrite import (
     strip_listed,
     websocket_token,
 )
-from router.proxy.route_service import RouteServices
 from router.proxy.sticky import COOKIE as VCAP_ID
 from router.proxy.sticky import Sticky
 from router.proxy.tracing import Tracing
@@ -47,30 +47,6 @@ from router.wire.http1 import NO_BODY, RequestHead, ResponseHead, first_value, l
 
 _SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 _SIGNATURE = b"x-cf-proxy-signature"
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What the pipeline does beyond finding an endpoint and forwarding; None and empty are off.
-
-    Attributes:
-        services: must be there, because a route that wants a service must never be reached around it.
-        negotiates: sessions are sticky by ``Negotiate``, too.
-        grpc_status: the router's own answers to gRPC calls say so in gRPC's terms, too.
-        trace_key: value of X-Vcap-Trace that asks for the addresses of router and endpoint.
-    """
-
-    services: RouteServices
-    tracing: Tracing | None = None
-    sticky: Sticky | None = None
-    negotiates: bool = False
-    domains: Domains | None = None
-    response_rules: ResponseRules | None = None
-    error_page: ErrorPage | None = None
-    grpc_status: bool = False
-    trace_key: bytes = b""
-    router_ip: bytes = b""
-    observers: tuple[Observer, ...] = ()
 
 
 class Proxy(Attempts):
@@ -235,16 +211,17 @@ class Proxy(Attempts):
             if refused is not None:
                 return refused
         if options.hash_header:
-            exchange.hash_key = first_value(exchange.head, options.hash_header.lower().encode())
+            exchange.hash_key = first_value(exchange.head, _field_name(options.hash_header))
         return None
 
     def _check_domain(self, domains: Domains, exchange: Exchange) -> reply.Reply | None:
-        client = exchange.client
-        if domains.misdirected(exchange.head.host, client.authenticated_for()):
+        presented = exchange.client.presented()
+        domain = domains.match(exchange.head.host)
+        if misdirected(domain, presented.domain):
             return reply.misdirected()
-        exchange.domain = domains.match(exchange.head.host)
-        if exchange.domain is not None:
-            exchange.app_caller = caller_of(client.certificate())
+        if domain is not None:
+            exchange.domain = domain
+            exchange.app_caller = presented.caller
         return None
 
     def _prepare(self, exchange: Exchange) -> None:
@@ -296,12 +273,12 @@ class Proxy(Attempts):
         before (GOROUTER.md §7.6)."""
         client, domain, domains = exchange.client, exchange.domain, self._domains
         if domain is not None and domains is not None:
-            der = client.certificate_der()
+            der = client.presented().der
             forward_client_cert(head, domain.client_cert, domains.forwarded_value(domain, der) if der else b"")
             return
         mode, pool = self.options.rewrite.client_cert, exchange.pool
         if not exchange.from_service or not client.secure:
-            forward_client_cert(head, mode, client.certificate_base64())
+            forward_client_cert(head, mode, client.presented().base64)
         elif mode == FORWARD and pool is not None and pool.options.route_service_url:
             forward_client_cert(head, mode, b"")
 
@@ -393,6 +370,12 @@ class Proxy(Attempts):
         """Go stopped taking ``;`` for a separator of parameters; Gorouter marks such requests in its logs."""
         exchange.router_error = exchange.router_error or b"deprecated-semicolon-params"
         self._logger.warn("deprecated-semicolon-params", vcap_request_id=exchange.request_id.decode())
+
+
+@lru_cache(maxsize=1024)
+def _field_name(text: str) -> bytes:
+    """Return the name of a field as heads have it."""
+    return text.lower().encode()
 
 
 def _names_nobody(host: bytes, exchange: Exchange) -> bool:

@@ -9,8 +9,7 @@ neither is surprised in the middle of its own step, and the stack stays flat.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from router.backend.connection import BackendConnection, ResponseReceiver
 from router.backend.connections import Carrier, Connections
@@ -27,6 +26,7 @@ from router.backend.failure import (
 from router.proxy import reply
 from router.proxy.client import UNKNOWN_LENGTH
 from router.proxy.exchange import Exchange
+from router.proxy.presented import ANONYMOUS, Presented
 from router.routing.pool import Endpoint
 from router.wire.chunked import ChunkedDecoder
 from router.wire.http1 import (
@@ -213,20 +213,8 @@ class HairpinClient:
 
     # What the inner exchange asks of its client (proxy.client.Client).
 
-    def certificate(self) -> Mapping[str, Any] | None:
-        return None
-
-    def certificate_der(self) -> bytes:
-        return b""
-
-    def certificate_base64(self) -> bytes:
-        return b""
-
-    def authenticated_for(self) -> str:
-        return ""
-
-    def server_name(self) -> str:
-        return ""
+    def presented(self) -> Presented:
+        return ANONYMOUS
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         outer = self._connection.exchange

@@ -78,7 +78,7 @@ class InternalProxy(Proxy):
     def _find_pool(self, exchange: Exchange) -> reply.Reply | None:
         table = self.mirror.internal
         client = exchange.client
-        certificate = client.certificate()
+        certificate = client.presented().certificate
         if certificate is None and table.version == self._version:
             known = self._allowed.get((exchange.head.host, client.peer_ip, client.listener_port))
             if known is not None:
@@ -170,7 +170,7 @@ class InternalProxy(Proxy):
     # What the endpoint gets to see.
 
     def _prepare(self, exchange: Exchange) -> None:
-        forget_claims(exchange.head, exchange.client.certificate_base64())
+        forget_claims(exchange.head, exchange.client.presented().base64)
         super()._prepare(exchange)
         caller = exchange.caller
         assert caller is not None

@@ -112,7 +112,7 @@ def _caller(exchange: "Exchange") -> bytes:
     caller = exchange.app_caller
     values = ("", "", "") if caller is None else (caller.app, caller.space, caller.organization)
     return b" tls_sni:%b caller_cf_app:%b caller_cf_space:%b caller_cf_org:%b" % (
-        quote(exchange.client.server_name().encode()),
+        quote(exchange.client.presented().server_name.encode()),
         *(quote(value.encode()) for value in values),
     )
 

@@ -65,18 +65,6 @@ class Domains:
                 domain = self._wildcards.get(parent)
         return domain
 
-    def misdirected(self, host: bytes, authenticated_for: str) -> bool:
-        """Tell whether a request must be refused with 421.
-
-        That is so when its host is in a domain that this connection was not authenticated for, and also when the
-        connection was authenticated for a domain and the host is not in it.
-
-        Args:
-            authenticated_for: name of the domain whose CA verified the client in the handshake, empty if none.
-        """
-        domain = self.match(host)
-        return (domain.name if domain is not None else "") != authenticated_for
-
     def forwarded_value(self, domain: Domain, der: bytes) -> bytes:
         """Return the value of X-Forwarded-Client-Cert for a client's certificate, in the form the domain has.
 
@@ -99,6 +87,19 @@ class Domains:
 def _header_text(subject: str) -> bytes:
     """Keep a subject from ending the line it is written on; it ends no quotes, because its own are escaped."""
     return "".join(" " if ord(each) < 0x20 or ord(each) == 0x7F else each for each in subject).encode()
+
+
+def misdirected(domain: Domain | None, authenticated_for: str) -> bool:
+    """Tell whether a request must be refused with 421.
+
+    That is so when its host is in a domain that this connection was not authenticated for, and also when the
+    connection was authenticated for a domain and the host is not in it.
+
+    Args:
+        domain: of the request's host.
+        authenticated_for: name of the domain whose CA verified the client in the handshake, empty if none.
+    """
+    return (domain.name if domain is not None else "") != authenticated_for
 
 
 def caller_of(certificate: Mapping[str, Any] | None) -> Caller | None:

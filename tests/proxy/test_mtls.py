@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from router.proxy.mtls import ENVOY, RAW, Domain, Domains, caller_of
+from router.proxy.mtls import ENVOY, RAW, Domain, Domains, caller_of, misdirected
 from router.routing.route_policy import Caller
 
 EXACT = Domain("secure.test", "sanitize_set")
@@ -46,7 +46,7 @@ def test_host_belongs_to_the_most_specific_domain(domains: Domains, host: bytes,
 
 
 @pytest.mark.parametrize(
-    ("host", "authenticated_for", "misdirected"),
+    ("host", "authenticated_for", "refused"),
     [
         (b"secure.test:443", "secure.test", False),
         (b"secure.test", "", True),
@@ -60,9 +60,9 @@ def test_host_belongs_to_the_most_specific_domain(domains: Domains, host: bytes,
     ],
 )
 def test_host_answers_only_on_connections_authenticated_for_its_domain(
-    domains: Domains, host: bytes, authenticated_for: str, misdirected: bool
+    domains: Domains, host: bytes, authenticated_for: str, refused: bool
 ) -> None:
-    assert domains.misdirected(host, authenticated_for) is misdirected
+    assert misdirected(domains.match(host), authenticated_for) is refused
 
 
 def test_first_of_two_entries_with_the_same_name_holds() -> None:
