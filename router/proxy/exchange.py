@@ -1,129 +1,22 @@
 """One request and its response, from the parsed head to the log line.
 
-Owns what is known about this exchange and its life after an endpoint was chosen: passing bytes, flow control,
-the end. The decisions before that are `proxy.forward`'s. One law: every exchange, however it ends, ends in
-`finish`, exactly once.
-
-Fields have class-level defaults, so that an ordinary exchange only sets the few it uses.
+Owns its life after an endpoint was chosen: passing bytes, flow control, the end. The decisions before that are
+`proxy.forward`'s; what is known about it is in `proxy.exchange_state`. One law: every exchange, however it ends,
+ends in `finish`, exactly once.
 """
 
-from time import monotonic, time_ns
-from typing import TYPE_CHECKING
+from time import monotonic
 
-from router.backend.connections import Carrier
 from router.backend.failure import TIMEOUT, BackendFailure
-from router.proxy.client import NO_LENGTH, UNKNOWN_LENGTH, Client
-from router.proxy.mtls import Domain
+from router.proxy.client import NO_LENGTH, UNKNOWN_LENGTH
+from router.proxy.exchange_state import ExchangeState
 from router.proxy.reply import Reply
 from router.proxy.rewrite import response_lines
-from router.routing.internal_records import Identity
-from router.routing.pool import Endpoint, Pool
-from router.routing.route_policy import Caller
-from router.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from router.proxy.forward import Proxy
-    from router.proxy.route_service import ServiceCall
+from router.wire.http1 import CHUNKED, UNTIL_CLOSE, ResponseHead
 
 
-class Exchange:
+class Exchange(ExchangeState):
     """A request being served. Made by a frontend, dead after `finish`."""
-
-    # Set by the pipeline.
-    request_id: bytes = b""
-    pool: Pool | None = None
-    forwarded_for: bytes = b""
-    forwarded_proto: bytes = b""
-    prefix: bytes = b""
-    upgrade: bytes = b""
-    repeatable: bool = False
-    """No body and a method that may be sent twice (GOROUTER.md §6.4, "Idempotent")."""
-
-    # Of requests between containers.
-    caller: Identity | None = None
-    internal_name: str = ""
-
-    # Of routes and clients that ask for more than being forwarded.
-    trace_id: bytes = b""
-    span_id: bytes = b""
-    wanted: bytes = b""
-    """The instance a session cookie names; empty if none does."""
-    must_stick: bool = False
-    """No other instance will do (GOROUTER.md §6.7, "Negotiate")."""
-    hash_key: bytes = b""
-    domain: Domain | None = None
-    """The domain with mutual TLS that the request is for."""
-    app_caller: Caller | None = None
-    """Who calls, according to the certificate such a domain asks for."""
-    service: "ServiceCall | None" = None
-    """This request goes to a route service, which is to call back."""
-    from_service: bool = False
-    """A route service has seen this request: its signature is good."""
-
-    # Attempts.
-    endpoint: Endpoint | None = None
-    connection: Carrier | None = None
-    """In use by this exchange; None once it is released or lost."""
-    last_connection: Carrier | None = None
-    """The one this attempt was made on, for logs and the question whether it was a reused one."""
-    dialling: "asyncio.Task[None] | None" = None
-    attempts: int = 0
-    tried: list[Endpoint] | None = None
-    redialled: bool = False
-    refusals: int = 0
-    full_duplex: bool = False
-    """An answer that comes before the request's end does not end the request."""
-    counted: bool = False
-    """This exchange is in its endpoint's in-flight count."""
-    body_sent: bool = False
-    deadline: float = 0.0
-    """Monotonic seconds when ``endpoint_timeout`` is over; 0 is never."""
-    timeout_s: float = -1.0
-    """How long an attempt may take; 0 is no limit, below 0 what the proxy's options say."""
-    invite_at: float = 0.0
-    """Monotonic seconds when a client that waits for 100 Continue has waited long enough; 0 is never."""
-    invited: bool = False
-    """The router has said 100 Continue in the backend's place."""
-    proxied_at: float = 0.0
-    attempt_at: float = 0.0
-    """Monotonic seconds when the last attempt began."""
-    headed_at: float = 0.0
-    """Monotonic seconds when the response head came; only if somebody looks on."""
-    lookup_s: float = 0.0
-    """How long the look-up of the route took; only if somebody looks on."""
-    failed_attempts: int = 0
-    failed_s: float = 0.0
-    last_failure: BackendFailure | None = None
-
-    # Outcome.
-    status: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    router_error: bytes = b""
-    response_started: bool = False
-    answered: bool = False
-    """The response is the router's own."""
-    response_ended: bool = False
-    request_complete: bool = False
-    tunnelling: bool = False
-    tunnel_idle_s: float = 0.0
-    """A tunnel ends when nobody says anything for so long; 0 is never."""
-    tunnel_eofs: int = 0
-    """Sides that have ended their stream; with both the tunnel is over."""
-    finished: bool = False
-
-    def __init__(self, proxy: "Proxy", client: Client, head: RequestHead) -> None:
-        self.received_ns = time_ns()
-        self.started = monotonic()
-        self.proxy = proxy
-        self.client = client
-        self.head = head
-        self.method = head.method
-        self.plain = False  # The route wants nothing special, and neither does the request.
-        if head.framing == NO_BODY:
-            self.request_complete = True
 
     # The request, as the frontend reads it.
 
