@@ -5,12 +5,32 @@ what it keeps. Its size bounds what one read can add to the memory of a connecti
 event loop's own default would be four times as much.
 """
 
+import asyncio
 import os
+from abc import abstractmethod
 from typing import Any
 
 READ_BYTES = 64 * 1024
 
 READ_BUFFER = memoryview(bytearray(READ_BYTES))
+
+
+class BytesReader(asyncio.BufferedProtocol):
+    """A protocol that gets what was read as bytes of its own.
+
+    Without `abc.ABC`, so that `isinstance` of one kind of connection among others stays cheap; mypy sees to it
+    that subclasses are whole.
+    """
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return READ_BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(READ_BUFFER[:nbytes].tobytes())
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the peer; called directly where TLS lies between."""
 
 
 def unread(transport: Any) -> bytes:

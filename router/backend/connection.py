@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from router.backend.dial import Noting
 from router.backend.failure import PROTOCOL, WRONG_SWITCH, BackendFailure, of_lost
-from router.read_buffer import READ_BUFFER, unread
+from router.read_buffer import unread
 from router.routing.pool import Endpoint
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.head_buffer import HeadBuffer
@@ -183,12 +183,6 @@ class BackendConnection(Noting):
         self._full = False
         if self.exchange is not None:
             self.exchange.backend_writable()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return READ_BUFFER
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(READ_BUFFER[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the backend; called directly where TLS lies between."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from router.backend.dial import Noting, is_quiet
 from router.backend.failure import EOF, PROTOCOL, REFUSED, STREAM_RESET, BackendFailure, of_lost
 from router.backend.http2_stream import BackendStream
-from router.read_buffer import READ_BUFFER
 from router.routing.pool import Endpoint
 from router.wire.http2 import Engine, Limits
 from router.wire.http2_frames import CANCEL, HTTP_1_1_REQUIRED, NO_ERROR, REFUSED_STREAM
@@ -165,12 +164,6 @@ class SharedConnection(Noting):
         self._owner.made(self)
         self.engine.start()
         self.flush()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return READ_BUFFER
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(READ_BUFFER[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the backend; called directly where TLS lies between."""

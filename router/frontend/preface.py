@@ -11,13 +11,13 @@ from typing import Any
 from router.frontend.connection import Served
 from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
-from router.read_buffer import READ_BUFFER
+from router.read_buffer import BytesReader
 from router.wire.http2_frames import PREFACE
 
 Chosen = ClientConnection | Http2Connection
 
 
-class PrefaceConnection(asyncio.BufferedProtocol):
+class PrefaceConnection(BytesReader):
     """One accepted connection, as long as it may become either.
 
     Args:
@@ -40,12 +40,6 @@ class PrefaceConnection(asyncio.BufferedProtocol):
         self._transport = transport
         self._connections.add(self)
         self.deadline = monotonic() + self._wait_s if self._wait_s else 0.0
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return READ_BUFFER
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(READ_BUFFER[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Take the first bytes; a handed-over connection gets further ones itself."""
