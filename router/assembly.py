@@ -15,7 +15,7 @@ from router.backend.connections import Connections
 from router.backend.dial import BackendOptions
 from router.backend.service import egress_filter
 from router.config.schema import Config
-from router.frontend.http1 import FrontendOptions
+from router.frontend.connection import FrontendOptions
 from router.frontend.http2 import Http2Options
 from router.log import Logger
 from router.metrics import Agent

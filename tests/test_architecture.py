@@ -128,7 +128,7 @@ TESTED_ELSEWHERE = {
     "docker/command.py": "tests/docker/test_run.py",
     "docker/speaker.py": "tests/docker/test_run.py: what it says is heard by a real router",
     "docker/watch.py": "tests/docker/test_run.py: it follows a real engine",
-    "frontend/connection.py": "only a protocol that client connections implement",
+    "frontend/connection.py": "tests/frontend/test_http1.py and test_http2.py: it is half of either connection",
     "frontend/http1.py": "tests/live: its table of framing cases, bodies, time-outs, limits",
     "frontend/writing.py": "tests/live/test_headers.py and test_bodies.py",
     "proxy/access_log.py": "tests/live/test_access_log.py",

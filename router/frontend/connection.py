@@ -1,6 +1,24 @@
-"""What a worker needs of every client connection, whatever protocol it speaks."""
+"""What client connections have in common, whatever protocol they speak, and what a worker needs of them.
 
-from typing import Protocol
+Owns the client's address, what it proved of itself, and the end of a connection; does not own what is read.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Protocol
+
+from router.proxy.forward import Proxy
+from router.proxy.presented import ANONYMOUS, Identify, Presented
+from router.read_buffer import BytesReader
+
+LINGER_S = 2.0
+"""What a client sends after our last word is read away for so long; else a reset could overtake that word."""
+LAST_REQUEST_S = 1.0
+"""In a drain, an idle connection is given this long: a request may be on its way already."""
+FLUSH_S = 30.0
+"""A closing connection whose client takes not one byte for so long is given up."""
+_WRITE_HIGH_BYTES = 65536
 
 
 class Served(Protocol):
@@ -20,3 +38,86 @@ class Served(Protocol):
 
     def abort(self) -> None:
         """Close at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendOptions:
+    """Limits of client connections; times in seconds, 0 is no limit.
+
+    Attributes:
+        full_duplex: a request body is read to its end and passed on, even if it has been answered before.
+        identify: None if there are no domains with mutual TLS.
+    """
+
+    idle_s: float
+    header_s: float
+    max_head_bytes: int
+    identify: Identify | None = None
+    full_duplex: bool = False
+
+
+class FrontendConnection(BytesReader):
+    """What connections of HTTP/1 and HTTP/2 are made of; each lives from accept to close.
+
+    Args:
+        connections: holds this one as long as it lives; whoever owns them calls ``expire`` after ``deadline``.
+        secure: over TLS.
+        announced: the client's address if a balancer stands between, which is then the transport's peer.
+
+    Attributes:
+        deadline: monotonic seconds; 0 is never.
+        peer: the client's address and port, ``192.0.2.1:4711`` or ``[2001:db8::1]:4711``; empty until connected.
+        peer_ip: the address alone.
+    """
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        options: FrontendOptions,
+        connections: set[Served],
+        secure: bool,
+        listener_port: int,
+        announced: tuple[str, int] | None,
+    ) -> None:
+        self.proxy = proxy
+        self.options = options
+        self.secure = secure
+        self.listener_port = listener_port
+        self.peer = b""
+        self.peer_ip = b""
+        self.deadline = 0.0
+        self._announced = announced
+        self._connections = connections
+        self._transport: Any = None
+        self._presented: Presented | None = None
+        self._unsent = 0
+
+    def presented(self) -> Presented:
+        """Return what the client proved of itself, which holds for all requests."""
+        if self._presented is None:
+            self._presented = Presented(self._transport, self.options.identify) if self.secure else ANONYMOUS
+        return self._presented
+
+    def _take(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        peer = self._announced or transport.get_extra_info("peername")
+        ip = str(peer[0]).removeprefix("::ffff:") if peer else ""
+        self.peer_ip = ip.encode()
+        port = peer[1] if peer else 0
+        self.peer = (f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}").encode()
+        self._transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
+
+    def _close_when_sent(self) -> None:
+        """Close once everything written has been sent; `_check_flush` sees to it that this comes to an end."""
+        self._unsent = self._transport.get_write_buffer_size()
+        self.deadline = monotonic() + FLUSH_S
+        if not self._transport.is_closing():
+            self._transport.close()
+
+    def _check_flush(self, now: float) -> None:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent < self._unsent:
+            self._unsent = unsent
+            self.deadline = now + FLUSH_S
+        else:
+            self._transport.abort()

@@ -7,18 +7,14 @@ law: a connection whose framing is in doubt ends with the response at hand, and 
 import asyncio
 import socket
 import struct
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from router.frontend.connection import Served
+from router.frontend.connection import LAST_REQUEST_S, LINGER_S, FrontendConnection, FrontendOptions, Served
 from router.frontend.writing import interim_head, response_head, switch_head, version_not_supported
 from router.proxy import reply
 from router.proxy.client import UNKNOWN_LENGTH
 from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
-from router.proxy.presented import ANONYMOUS, Identify, Presented
-from router.read_buffer import READ_BUFFER
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.head_buffer import HeadBuffer
 from router.wire.http1 import (
@@ -40,36 +36,14 @@ come that nobody wants; closed."""
 _PIPELINED_BYTES = 65536
 _DRAINED_BODY_BYTES = 256 * 1024
 """A body nobody wants is read to its end if no more than this is missing; otherwise the connection closes."""
-_LINGER_S = 2.0
-_LAST_REQUEST_S = 1.0
-"""In a drain, an idle connection is given this long: a request may be on its way already."""
 _DRAIN_S = 10.0
 """A body nobody wants has this long to end."""
-_FLUSH_S = 30.0
-"""A closing connection whose client takes not one byte for so long is given up."""
-_WRITE_HIGH_BYTES = 65536
 _HEAD_SLACK_BYTES = 4096
 _REMEMBERED_BYTES = 8192
 """A head above this is forgotten with its response: an idle connection should not cost what its requests did."""
 
 
-@dataclass(frozen=True, slots=True)
-class FrontendOptions:
-    """Limits of client connections; times in seconds, 0 is no limit.
-
-    Attributes:
-        full_duplex: a request body is read to its end and passed on, even if it has been answered before.
-        identify: None if there are no domains with mutual TLS.
-    """
-
-    idle_s: float
-    header_s: float
-    max_head_bytes: int
-    identify: Identify | None = None
-    full_duplex: bool = False
-
-
-class ClientConnection(asyncio.BufferedProtocol):
+class ClientConnection(FrontendConnection):
     """Serves one client connection from accept to close; implements `proxy.client.Client`."""
 
     def __init__(
@@ -81,26 +55,14 @@ class ClientConnection(asyncio.BufferedProtocol):
         listener_port: int = 0,
         announced: tuple[str, int] | None = None,
     ) -> None:
+        super().__init__(proxy, options, connections, secure, listener_port, announced)
         # For the connection.
-        self.listener_port = listener_port
-        self.secure = secure
-        self.peer = b""
-        self.peer_ip = b""
-        self._announced = announced
-        """The client's address if a balancer stands between, which is then the transport's peer."""
-        self.deadline = 0.0
-        """Monotonic seconds after which `expire` is called; 0 is never."""
-        self._proxy = proxy
-        self._options = options
-        self._connections = connections
-        self._transport: Any = None
         self._phase = _HEAD
         self._buffer = b""
         self._partial: HeadBuffer | None = None
         self._serving = False
         self._keep_alive = True
         self._draining = False
-        self._presented: Presented | None = None
         self._paused = False
         self._full = False
         """The client does not take what is written as fast as it comes."""
@@ -113,26 +75,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._body_wanted = False
         self._chunked_out = False
         self._until_close = False
-        self._unsent = 0
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        peer = self._announced or transport.get_extra_info("peername")
-        ip = str(peer[0]).removeprefix("::ffff:") if peer else ""
-        self.peer_ip = ip.encode()
-        port = peer[1] if peer else 0
-        self.peer = (f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}").encode()
-        self._transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
+        self._take(transport)
         self._connections.add(self)
         self._await_head(monotonic())
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return READ_BUFFER
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(READ_BUFFER[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; called directly where TLS lies between."""
@@ -191,7 +140,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         elif self._phase in (_HEAD, _BODY, _LINGER):
             self._close()
         elif self._phase == _CLOSED:
-            self._check_flush()
+            self._check_flush(monotonic())
 
     def drain(self) -> None:
         """Close with the response at hand; if idle, after one more request or as soon as none comes."""
@@ -211,7 +160,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _await_head(self, now: float) -> None:
         self._phase = _HEAD
-        idle_s = _LAST_REQUEST_S if self._draining else self._options.idle_s
+        idle_s = LAST_REQUEST_S if self._draining else self.options.idle_s
         self.deadline = now + idle_s if idle_s else 0.0
 
     def _serve(self) -> None:
@@ -243,11 +192,11 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _gather(self, data: bytes) -> tuple[bytes, bytes] | None:
         if self._partial is None:
             self._partial = HeadBuffer()
-            if self._options.header_s:
-                self.deadline = monotonic() + self._options.header_s
+            if self.options.header_s:
+                self.deadline = monotonic() + self.options.header_s
         partial = self._partial
         gathered = partial.add(data)
-        limit = self._options.max_head_bytes + _HEAD_SLACK_BYTES
+        limit = self.options.max_head_bytes + _HEAD_SLACK_BYTES
         if gathered is not None:
             self._partial = None
             if len(gathered[0]) > limit:
@@ -261,7 +210,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         return None
 
     def _begin(self, raw: bytes) -> None:
-        if len(raw) > self._options.max_head_bytes + _HEAD_SLACK_BYTES:
+        if len(raw) > self.options.max_head_bytes + _HEAD_SLACK_BYTES:
             raise BadMessage(431, "Request Header Fields Too Large")
         head = parse_request_head(raw, self._head)
         self._head = head
@@ -277,20 +226,20 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._phase = _AWAIT
         else:
             self._expect_body(head)
-        exchange = self.exchange = Exchange(self._proxy, self, head)
-        if self._options.full_duplex:
+        exchange = self.exchange = Exchange(self.proxy, self, head)
+        if self.options.full_duplex:
             exchange.full_duplex = True
         try:
-            self._proxy.begin(exchange)
+            self.proxy.begin(exchange)
         except Exception as error:
-            self._proxy.panicked(exchange, error)
+            self.proxy.panicked(exchange, error)
 
     def _answer_options(self) -> None:
         """``OPTIONS *`` asks about the server itself, not about any route; not logged, as in Gorouter."""
         self._phase = _AWAIT
         if self._head is not None and self._head.framing != NO_BODY:
             self._expect_body(self._head)
-        self.send_response(200, [self._proxy.date_line], 0, b"", True)
+        self.send_response(200, [self.proxy.date_line], 0, b"", True)
         self.exchange_finished()
 
     def _expect_body(self, head: RequestHead) -> None:
@@ -300,7 +249,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._remaining = head.length
             self._decoder = None
         else:
-            self._decoder = ChunkedDecoder(REQUEST_FIELDS, self._options.max_head_bytes)
+            self._decoder = ChunkedDecoder(REQUEST_FIELDS, self.options.max_head_bytes)
 
     def _body_bytes(self, data: bytes) -> None:
         exchange = self.exchange
@@ -314,7 +263,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         except BadMessage as error:
             self._keep_alive = False
             if exchange is not None:
-                self._proxy.counters.bad_requests += 1
+                self.proxy.counters.bad_requests += 1
                 exchange.break_off(reply.bad_request(error.status, error.reason))
             else:
                 self._linger()
@@ -351,11 +300,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.resume_reading()
         if data:
             self._body_bytes(data)
-
-    def presented(self) -> Presented:
-        if self._presented is None:
-            self._presented = Presented(self._transport, self._options.identify) if self.secure else ANONYMOUS
-        return self._presented
 
     def send_interim(self, status: int, lines: list[bytes]) -> None:
         self._transport.write(interim_head(status, lines))
@@ -488,26 +432,14 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._phase = _LINGER
         self._buffer = b""
-        self.deadline = monotonic() + _LINGER_S
+        self.deadline = monotonic() + LINGER_S
         self.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
     def _close(self) -> None:
-        """Close once everything written has been sent; `_check_flush` sees to it that this comes to an end."""
         self._phase = _CLOSED
-        self._unsent = self._transport.get_write_buffer_size()
-        self.deadline = monotonic() + _FLUSH_S
-        if not self._transport.is_closing():
-            self._transport.close()
-
-    def _check_flush(self) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent and unsent < self._unsent:
-            self._unsent = unsent
-            self.deadline = monotonic() + _FLUSH_S
-        else:
-            self._transport.abort()
+        self._close_when_sent()
 
     def _reset(self) -> None:
         sock = self._transport.get_extra_info("socket")
@@ -517,7 +449,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: BadMessage) -> None:
         """Answer what is not a request we accept, and read nothing more."""
-        counters = self._proxy.counters
+        counters = self.proxy.counters
         counters.bad_requests += 1
         if isinstance(error, EmptyContentLength):
             counters.empty_content_length_header += 1
@@ -527,7 +459,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._refuse_version(error)
             return
         answer = reply.bad_request(error.status, error.reason)
-        lines = [*answer.lines, self._proxy.date_line]
+        lines = [*answer.lines, self.proxy.date_line]
         body = answer.body
         self._transport.write(response_head(answer.status, lines, len(body), 1, False, False) + body)
         self._linger()
@@ -536,13 +468,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Answer another HTTP version as Gorouter does: 505, but HTTP/1.2 and the like with a bare 400, and the
         preface of an HTTP/2 connection as a request without a host. The last two are logged."""
         if error.major != 1 and error.method != b"PRI":
-            self._transport.write(version_not_supported(self._proxy.date_line))
+            self._transport.write(version_not_supported(self.proxy.date_line))
             self._linger()
             return
         self.protocol = error.version
         self._head = RequestHead(error.method, error.target, 1)
-        exchange = self.exchange = Exchange(self._proxy, self, self._head)
-        exchange.request_id = self._proxy.new_request_id()
+        exchange = self.exchange = Exchange(self.proxy, self, self._head)
+        exchange.request_id = self.proxy.new_request_id()
         self._phase = _AWAIT
         if error.major == 1:
             self._transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")

@@ -7,29 +7,18 @@ the end. The protocol is `wire.http2`'s, one request `frontend.http2_stream`'s.
 import asyncio
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from router.frontend.connection import Served
-from router.frontend.http1 import FrontendOptions
+from router.frontend.connection import LAST_REQUEST_S, LINGER_S, FrontendConnection, FrontendOptions, Served
 from router.frontend.http2_stream import Http2Stream
 from router.proxy.forward import Proxy
-from router.proxy.presented import ANONYMOUS, Presented
-from router.read_buffer import READ_BUFFER
 from router.wire.http2 import Engine, Limits
 from router.wire.http2_frames import CANCEL, ENHANCE_YOUR_CALM, SETTINGS_TIMEOUT, ConnectionFault
 from router.wire.http2_stream import Stream
 
 _OPEN, _LINGER, _CLOSED = range(3)
 
-_LINGER_S = 2.0
-"""What a client still sends after its GOAWAY is read away for so long; else a reset could overtake the GOAWAY."""
-_LAST_REQUEST_S = 1.0
-"""In a drain, requests may be on their way for so long, or until the client has seen our first GOAWAY."""
-_FLUSH_S = 30.0
-"""A closing connection whose client takes not one byte for so long is given up."""
 _TICK_S = 1.0
 """How often a connection with streams is looked at."""
-_WRITE_HIGH_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +35,8 @@ class Http2Options:
     endpoint_timeout_s: float
 
 
-class Http2Connection(asyncio.BufferedProtocol):
-    """Serves one client connection from accept to close.
-
-    Args:
-        connections: holds this one as long as it lives; whoever owns them calls `expire` after ``deadline``.
-        announced: the client's address if a balancer stands between.
-    """
+class Http2Connection(FrontendConnection):
+    """Serves one client connection from accept to close."""
 
     def __init__(
         self,
@@ -64,19 +48,9 @@ class Http2Connection(asyncio.BufferedProtocol):
         listener_port: int = 0,
         announced: tuple[str, int] | None = None,
     ) -> None:
-        self.proxy = proxy
-        self.options = options
-        self.secure = secure
-        self.listener_port = listener_port
-        self.peer = b""
-        self.peer_ip = b""
-        self.deadline = 0.0
-        """Monotonic seconds after which `expire` is called; 0 is never."""
+        super().__init__(proxy, options, connections, secure, listener_port, announced)
         self.engine = Engine(True, http2.limits, self._new_stream)
         self.http2 = http2
-        self._announced = announced
-        self._connections = connections
-        self._transport: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._phase = _OPEN
         self._busy = False
@@ -85,11 +59,9 @@ class Http2Connection(asyncio.BufferedProtocol):
         self._waits_for_turn = False
         self._draining = False
         self._head_since = 0.0
-        self._unsent = 0
         self._unsent_since = 0.0
         self._faults_counted = 0
         self._refused_counted = 0
-        self._presented: Presented | None = None
 
     def _new_stream(self, stream_id: int) -> Stream:
         self.proxy.counters.http2_streams += 1
@@ -98,14 +70,8 @@ class Http2Connection(asyncio.BufferedProtocol):
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._take(transport)
         self._loop = asyncio.get_running_loop()
-        peer = self._announced or transport.get_extra_info("peername")
-        ip = str(peer[0]).removeprefix("::ffff:") if peer else ""
-        self.peer_ip = ip.encode()
-        port = peer[1] if peer else 0
-        self.peer = (f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}").encode()
-        self._transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
         self._connections.add(self)
         self._head_since = monotonic()
         self.deadline = self._head_since + _TICK_S
@@ -113,12 +79,6 @@ class Http2Connection(asyncio.BufferedProtocol):
         if self._draining:
             self._announce_end()
         self.flush()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return READ_BUFFER
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(READ_BUFFER[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; called directly where TLS lies between."""
@@ -242,12 +202,6 @@ class Http2Connection(asyncio.BufferedProtocol):
     def _release_place(self) -> None:
         self.engine.held -= 1
 
-    def presented(self) -> Presented:
-        """Return what the client proved of itself, which holds for all streams."""
-        if self._presented is None:
-            self._presented = Presented(self._transport, self.options.identify) if self.secure else ANONYMOUS
-        return self._presented
-
     # What the worker calls.
 
     def expire(self) -> None:
@@ -281,7 +235,7 @@ class Http2Connection(asyncio.BufferedProtocol):
 
     def _announce_end(self) -> None:
         self.engine.announce_end()
-        self.deadline = monotonic() + _LAST_REQUEST_S
+        self.deadline = monotonic() + LAST_REQUEST_S
 
     def is_tunnel(self) -> bool:
         streams = self.engine.streams.values()
@@ -346,24 +300,12 @@ class Http2Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         self._phase = _LINGER
-        self.deadline = monotonic() + _LINGER_S
+        self.deadline = monotonic() + LINGER_S
         if self._waits_for_turn:
             self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
     def _close(self) -> None:
-        """Close once everything written has been sent; `_check_flush` sees to it that this comes to an end."""
         self._phase = _CLOSED
-        self._unsent = self._transport.get_write_buffer_size()
-        self.deadline = monotonic() + _FLUSH_S
-        if not self._transport.is_closing():
-            self._transport.close()
-
-    def _check_flush(self, now: float) -> None:
-        unsent = self._transport.get_write_buffer_size()
-        if unsent and unsent < self._unsent:
-            self._unsent = unsent
-            self.deadline = now + _FLUSH_S
-        else:
-            self._transport.abort()
+        self._close_when_sent()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from router.frontend import connection as frontend_connection
 from router.frontend import http1
 from tests.support.plane import RunningPlane, config
 from tests.support.rawclient import RawClient, Truncated
@@ -239,7 +240,7 @@ def test_idle_connection_is_closed_and_a_busy_one_is_not(plane: RunningPlane) ->
 def test_lingering_client_is_closed_in_the_end(
     plane: RunningPlane, client: RawClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http1, "_LINGER_S", 0.05)
+    monkeypatch.setattr(http1, "LINGER_S", 0.05)
     client.send(b"broken\r\n\r\n")
 
     assert client.read_response().status == 400
@@ -251,7 +252,7 @@ def test_lingering_client_is_closed_in_the_end(
 def test_closing_connection_whose_client_takes_nothing_is_given_up(
     plane: RunningPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http1, "_FLUSH_S", 0.05)
+    monkeypatch.setattr(frontend_connection, "FLUSH_S", 0.05)
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n" + b"x" * 10_000_000
     with RecordingBackend(answering(raw, close=True)) as backend, plane.client(receive_buffer=4096) as client:
         plane.route(HOST, backend)
@@ -305,7 +306,7 @@ def test_drain_closes_idle_clients_and_busy_ones_after_their_answer(plane: Runni
 def test_request_that_crosses_with_a_drain_is_served(
     plane: RunningPlane, backend: RecordingBackend, monkeypatch: pytest.MonkeyPatch, earlier: int
 ) -> None:
-    monkeypatch.setattr(http1, "_LAST_REQUEST_S", 30.0)
+    monkeypatch.setattr(http1, "LAST_REQUEST_S", 30.0)
     with plane.client() as client:
         for _ in range(earlier):
             client.get(host=HOST)
@@ -318,7 +319,7 @@ def test_request_that_crosses_with_a_drain_is_served(
 
 
 def test_drain_does_not_wait_long_for_a_request(plane: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "_LAST_REQUEST_S", 0.05)
+    monkeypatch.setattr(http1, "LAST_REQUEST_S", 0.05)
     with plane.client() as client:
         plane.only_client()
         plane.call(plane.plane.drain)
