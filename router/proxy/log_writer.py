@@ -7,13 +7,14 @@ request; when too much is waiting, lines are dropped and counted.
 import os
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 _BATCH_BYTES = 64 * 1024
 _WAITING_BYTES = 32 * 1024 * 1024
 
 
-class LineWriter:
+class LineWriter(ABC):
     """Gathers lines and hands them, batch by batch, to a thread of its own.
 
     Args:
@@ -29,7 +30,7 @@ class LineWriter:
         self._size = 0
         self._waiting = 0
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[list[bytes] | str | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[bytes] | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -59,20 +60,18 @@ class LineWriter:
         self._queue.put(None)
         self._thread.join(timeout_s)
 
+    @abstractmethod
     def deliver(self, lines: list[bytes]) -> None:
         """Write lines; runs in the thread. Raises `OSError`."""
-        raise NotImplementedError
 
-    def obey(self, order: str) -> None:
-        """Do what was ordered between two batches; runs in the thread."""
-
+    @abstractmethod
     def end(self) -> None:
         """Let go of the destination; the last that runs in the thread."""
 
-    def order(self, order: str) -> None:
-        """Have `obey` called once everything taken so far is written."""
+    def order(self, step: Callable[[], None]) -> None:
+        """Have something done, in the thread, once everything taken so far is written."""
         self.flush()
-        self._queue.put(order)
+        self._queue.put(step)
 
     def _run(self) -> None:
         while True:
@@ -80,10 +79,10 @@ class LineWriter:
             if item is None:
                 self.end()
                 return
-            if isinstance(item, str):
-                self.obey(item)
-            else:
+            if isinstance(item, list):
                 self._deliver(item)
+            else:
+                item()
 
     def _deliver(self, lines: list[bytes]) -> None:
         try:
@@ -116,7 +115,7 @@ class LogWriter(LineWriter):
 
     def reopen(self) -> None:
         """Open the path anew, after everything written so far has gone to the old file (log rotation)."""
-        self.order("reopen")
+        self.order(self._reopen)
 
     def deliver(self, lines: list[bytes]) -> None:
         view = memoryview(b"".join(lines))
@@ -127,7 +126,10 @@ class LogWriter(LineWriter):
             error.filename = self._path
             raise
 
-    def obey(self, order: str) -> None:
+    def end(self) -> None:
+        os.close(self._descriptor)
+
+    def _reopen(self) -> None:
         try:
             descriptor = _open(self._path)
         except OSError as error:
@@ -135,9 +137,6 @@ class LogWriter(LineWriter):
             return
         os.close(self._descriptor)
         self._descriptor = descriptor
-
-    def end(self) -> None:
-        os.close(self._descriptor)
 
 
 def _open(path: str) -> int:

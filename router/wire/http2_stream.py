@@ -3,13 +3,14 @@
 Frontend and backend make their own kinds of streams of it; the engine (`wire.http2`) keeps the state.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 
 from router.wire.http2_hpack import Field
 
 
-class Stream:
-    """State of a stream, and what the engine tells it. Subclasses override what they want to hear.
+class Stream(ABC):
+    """State of a stream, and what the engine tells it.
 
     Attributes:
         id: 0 until the engine knows the stream.
@@ -51,28 +52,29 @@ class Stream:
 
     # What the engine calls.
 
+    @abstractmethod
     def head_received(self, fields: list[Field], ended: bool) -> None:
         """A header block that is not trailers. May raise `StreamFault`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body_received(self, piece: bytes, ended: bool) -> None:
         """Body bytes; an empty piece comes only with the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def trailers_received(self, fields: list[Field]) -> None:
         """Trailers, and with them the end. May raise `StreamFault`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def aborted(self, code: int) -> None:
         """The stream has ended before its time: reset by either side, or with the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def full(self) -> None:
         """Send no more until `writable`; what is sent all the same waits in memory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def writable(self) -> None:
-        raise NotImplementedError
+        """After `full`: there is room again."""
 
     # What waits to be sent.
 

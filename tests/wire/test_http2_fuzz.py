@@ -3,8 +3,8 @@
 from hypothesis import given, settings, strategies
 
 from router.wire.http2 import Limits
+from tests.support.h2engine import Peer
 from tests.support.h2peer import block, frame, get, headers
-from tests.wire.test_http2 import Peer
 
 STREAMS = strategies.integers(0, 9)
 PAYLOADS = strategies.one_of(

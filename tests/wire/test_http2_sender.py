@@ -1,6 +1,7 @@
 """What an engine sends, and when: windows of streams and the connection, fairness, what waits."""
 
 from router.wire.http2 import Limits
+from tests.support.h2engine import Peer, outcome
 from tests.support.h2peer import (
     CONTINUATION,
     DATA,
@@ -15,7 +16,6 @@ from tests.support.h2peer import (
     settings,
     window_update,
 )
-from tests.wire.test_http2 import Peer, outcome
 
 
 def asked(streams: int = 1, window: int = 65535) -> Peer:

@@ -1,6 +1,7 @@
-"""Allowances: how often something may happen."""
+"""Allowances, i.e. how often something may happen, and what waits on a stream."""
 
-from router.wire.http2_stream import Allowance, Stream
+from router.wire.http2_stream import Allowance
+from tests.support.h2engine import Heard
 
 
 def taken(allowance: Allowance, now: float, most: int = 1000) -> int:
@@ -28,7 +29,7 @@ def test_what_is_earned_lasts_up_to_the_limit() -> None:
 
 
 def test_bytes_that_wait_are_taken_in_order_and_counted() -> None:
-    stream = Stream()
+    stream = Heard()
     stream.pending.extend([b"hello", b"world"])
     stream.pending_bytes = 10
     assert (stream.take(3), stream.take(3), stream.pending_bytes) == (b"hel", b"lo", 5)

@@ -1,5 +1,6 @@
 """A parsed template: expressions that have a value, and nodes that write text."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -31,13 +32,14 @@ class Scope:
         raise RenderError(f"undefined variable: {name}")
 
 
-class Expression:
+class Expression(ABC):
     """Something with a value. Operands come after it in its command, the piped value last."""
 
     __slots__ = ()
 
+    @abstractmethod
     def value(self, scope: Scope, operands: list["Expression"], piped: list[Value]) -> Value:
-        raise NotImplementedError
+        """Return it. Raises `RenderError`."""
 
 
 def _evaluated(scope: Scope, operands: list[Expression], piped: list[Value]) -> list[Value]:
@@ -173,13 +175,14 @@ class Pipeline(Expression):
         return value
 
 
-class Node:
+class Node(ABC):
     """Something that writes text."""
 
     __slots__ = ()
 
+    @abstractmethod
     def write(self, scope: Scope, out: list[str]) -> None:
-        raise NotImplementedError
+        """Append it to ``out``. Raises `RenderError`."""
 
 
 @dataclass(slots=True)
