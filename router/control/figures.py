@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from router.control.log_limit import LogLimit
 from router.control.registry_log import RegistryTally
 from router.control.totals import Totals
 from router.log import Logger
+from router.log_limit import LogLimit
 from router.metrics import split_series
 from router.routing.registry import Registry
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import nats.errors
 
-from router.control.log_limit import LogLimit
 from router.log import Logger
+from router.log_limit import LogLimit
 
 STILL_AWAY_FIRST_S = 5.0
 STILL_AWAY_EVERY_S = 30.0

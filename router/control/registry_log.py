@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from router.config.schema import Config
-from router.control.log_limit import LogLimit
 from router.log import DEBUG, Logger
+from router.log_limit import LogLimit
 from router.metrics import Histogram
 from router.routing.names import normal_name
 from router.routing.observer import RegistryObserver

@@ -19,9 +19,9 @@ import msgspec
 from router.config.schema import Config
 from router.config.sections import RoutingApi
 from router.control.client_tls import ClientTlsError, client_context
-from router.control.log_limit import LogLimit
 from router.control.uaa import NoTokens, Tokens, UaaError, UaaTokens
 from router.log import Logger
+from router.log_limit import LogLimit
 from router.routing.registrations import ModificationTag
 from router.routing.registry import Registry
 from router.wire.routing_api import (

@@ -16,7 +16,6 @@ from nats.aio.msg import Msg
 
 from router.config.schema import Config
 from router.control.address import source_address
-from router.control.log_limit import LogLimit
 from router.control.nats_link import (
     CLOSE_TIMEOUT_S,
     PENDING_MESSAGES,
@@ -29,6 +28,7 @@ from router.control.nats_link import (
 )
 from router.control.nats_monitor import NatsMonitor
 from router.log import Logger
+from router.log_limit import LogLimit
 from router.routing.registry import Registry
 from router.wire.announcement import GREET, REGISTER, START, UNREGISTER, RouterStart, encode_start
 from router.wire.registration import RegistrationError, decode_registration

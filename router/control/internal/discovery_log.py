@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from router.control.log_limit import LogLimit
 from router.log import DEBUG, Logger
+from router.log_limit import LogLimit
 from router.routing.internal_records import NameEntry
 from router.routing.names import MAX_NAME_CHARS, NameObserver
 from router.wire.discovery import NameRegistration

@@ -14,8 +14,8 @@ import msgspec
 from router.config.internal import Internal, InternalDomain
 from router.control.internal.dns_view import View, is_ready
 from router.control.internal.rate_limit import RateLimit
-from router.control.log_limit import LogLimit
 from router.log import Logger
+from router.log_limit import LogLimit
 from router.routing.access import InternalTable
 from router.routing.internal_records import Identity
 from router.wire.dns import (

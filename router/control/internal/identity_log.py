@@ -7,8 +7,8 @@ without end is limited, and what was left out is counted.
 from collections.abc import Callable
 from typing import Any
 
-from router.control.log_limit import LogLimit
 from router.log import Logger
+from router.log_limit import LogLimit
 from router.routing.identities import IdentityObserver
 from router.routing.internal_records import Identity
 from router.wire.identities import Workload

@@ -13,8 +13,8 @@ from aiohttp.typedefs import Middleware
 from router.control.internal.policy_auth import AuthenticationError
 from router.control.internal.policy_checks import Refusal
 from router.control.internal.policy_mapper import encode
-from router.control.log_limit import LogLimit
 from router.log import Logger
+from router.log_limit import LogLimit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,4 +1,4 @@
-from router.control.log_limit import LogLimit
+from router.log_limit import LogLimit
 
 
 def test_burst_passes_and_the_rest_is_counted() -> None:
