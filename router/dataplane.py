@@ -21,6 +21,7 @@ from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
 from router.frontend.preface import Chosen, PrefaceConnection
 from router.frontend.proxy_protocol import HeaderConnection, Peer
+from router.handshake_log import HandshakeLog
 from router.log import Logger
 from router.metrics import Counters
 from router.proxy.attempts import ALONE, Neighbours
@@ -42,6 +43,8 @@ Accept = Callable[..., Chosen | PrefaceConnection | TlsStream]
 """Makes what stands directly on an accepted connection, given the address a balancer announced, if any."""
 Handshaken = Callable[[TlsStream], asyncio.BufferedProtocol]
 """Makes what serves a connection once its handshake is done."""
+Failed = Callable[[TlsStream, BaseException], None]
+"""Called when a handshake has failed."""
 
 SWEEP_S = 0.1
 """How often deadlines are looked at: the precision of every time-out."""
@@ -64,6 +67,8 @@ class DataPlane:
 
     _must_revise = False
     """Permissions may have changed since the last sweep."""
+    _dropped_lines = 0
+    """Lines of the access log that were lost and have been told of."""
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class DataPlane:
         self._accepting: set[asyncio.Task[None]] = set()
         self._headers: set[HeaderConnection] = set()
         self._handshakes: dict[TlsStream, float] = {}
+        self._handshake_log = HandshakeLog(logger)
         self._clients: set[Served] = set()
         self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
         self._front = FrontTls(config) if config.enable_ssl else None
@@ -113,7 +119,6 @@ class DataPlane:
         self.proxy = Proxy(**parts)
         self.proxy.warn_of_problems()
         self._internal = _internal_proxy(config, self.proxy, parts)
-        self._dropped_lines = 0
         self._set_observers(monotonic())
 
     # Accepting.
@@ -167,7 +172,7 @@ class DataPlane:
 
         return accept
 
-    def _accept_tls(self, serve: Serve, make_tls: Callable[[Handshaken], TlsStream]) -> Accept:
+    def _accept_tls(self, serve: Serve, make_tls: Callable[[Handshaken, Failed], TlsStream]) -> Accept:
         """Return what accepts TLS connections; the handshake chooses the HTTP version."""
 
         def accept(peer: Peer | None = None) -> TlsStream:
@@ -175,7 +180,12 @@ class DataPlane:
                 self._handshakes.pop(stream, None)
                 return serve(True, peer, stream.ssl_object.selected_alpn_protocol() == "h2")
 
-            stream = make_tls(handshake_done)
+            def handshake_failed(stream: TlsStream, error: BaseException) -> None:
+                self._handshakes.pop(stream, None)
+                name = stream.get_extra_info("peername")
+                self._handshake_log.failed(peer or (name and name[:2]), stream.server_name, error)
+
+            stream = make_tls(handshake_done, handshake_failed)
             self._handshakes[stream] = monotonic() + _HANDSHAKE_S
             return stream
 
@@ -184,18 +194,16 @@ class DataPlane:
     def _header_refused(self, peer_ip: str, reason: str) -> None:
         self._logger.debug("proxy-protocol-refused", peer=peer_ip, error=reason)
 
-    def _front_tls(self, accept: Handshaken) -> TlsStream:
+    def _front_tls(self, accept: Handshaken, failed: Failed) -> TlsStream:
         front = self._front
         assert front is not None
-        return TlsStream(front.context, accept, self._handshake_failed, check=front.check, choice=front.choice())
+        return TlsStream(
+            front.context, accept, failed, check=front.check, choice=front.choice(), protocols=front.protocols
+        )
 
-    def _internal_tls(self, accept: Handshaken) -> TlsStream:
+    def _internal_tls(self, accept: Handshaken, failed: Failed) -> TlsStream:
         assert self._internal_context is not None
-        return TlsStream(self._internal_context, accept, self._handshake_failed)
-
-    def _handshake_failed(self, stream: TlsStream, error: BaseException) -> None:
-        self._handshakes.pop(stream, None)
-        self._logger.debug("tls-handshake-failed", error=str(error))
+        return TlsStream(self._internal_context, accept, failed)
 
     def stop_accepting(self) -> None:
         """Stop accepting, once everybody has been let in who waits at this moment.

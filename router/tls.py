@@ -278,8 +278,8 @@ def server_base(config: Config) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     legacy = _set_versions(context, config)
-    # For clients that offer other protocols too. Those that offer no other get no answer, and HTTP/1.1: Python has
-    # no way to make OpenSSL refuse them.
+    # Those who offer nothing of this get no answer, and HTTP/1.1: Python cannot make OpenSSL refuse them, so who
+    # wants that (`FrontTls.protocols`) looks at the hello first.
     context.set_alpn_protocols(["h2", "http/1.1"] if config.enable_http2 else ["http/1.1"])
     _set_ciphers(context, config, legacy)
     return context

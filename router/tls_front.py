@@ -26,11 +26,14 @@ class FrontTls:
 
     Attributes:
         context: for clients of hosts outside all domains, and for all if there are no domains.
+        protocols: names of ALPN, one of which a client that offers any has to offer; none, as in Gorouter, where
+            HTTP/2 is off.
         check: returns why a client is refused after its handshake; None if nothing is checked.
     """
 
     def __init__(self, config: Config) -> None:
         self.context = frontend_context(config)
+        self.protocols = frozenset((b"h2", b"http/1.1")) if config.enable_http2 else frozenset[bytes]()
         rules = client_rules(config)
         self.check: Callable[[ssl.SSLObject], str | None] | None = rules.check if rules is not None else None
         self._domains: ByName[ssl.SSLContext] = ByName()

@@ -9,10 +9,11 @@ Owns the handshake, encryption and close_notify of one connection; does not own 
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 from router.read_buffer import READ_BUFFER, unread
+from router.wire.client_hello import HelloReader
 
 _READ_BYTES = 65536
 _HANDSHAKE_RECORD = 0x16
@@ -25,6 +26,9 @@ _BAD_CERTIFICATE = {
 }
 """A record with the fatal alert 42 (RFC 5246 §7.2), by version; in TLS 1.3 it would have to be encrypted."""
 
+_NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
+"""A record with the fatal alert 120 (RFC 7301 §3.2); nothing is encrypted before the hello is answered."""
+
 _HANDSHAKE, _OPEN, _CLOSED = range(3)
 
 _SIGNATURE_FAILURE = 7
@@ -34,6 +38,10 @@ _SIGNATURE_FAILURE = 7
 def is_issuer_ambiguous(error: BaseException | None) -> bool:
     """Tell whether a handshake failed because the CA that has the issuer's name has another key."""
     return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _SIGNATURE_FAILURE
+
+
+class CertificateRefused(ssl.SSLError):
+    """OpenSSL believes the peer's certificate, and the check of this side does not."""
 
 
 class Choice(Protocol):
@@ -57,6 +65,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         check: called when the handshake is done and before any protocol is made; a text that it returns is why the
             peer is refused all the same, and then it has not seen the handshake succeed (up to TLS 1.2).
         choice: on the server side, chooses another context than ``context`` by the client's first message.
+        protocols: on the server side, what ALPN may choose. A client that offers protocols, and none of these, is
+            refused before anything answers it; without ``protocols``, or to who offers none, ALPN has no say.
 
     Attributes:
         server_name: what the client asked for, if there was a choice; else empty.
@@ -70,6 +80,7 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         server_hostname: str | None = None,
         check: Callable[[ssl.SSLObject], str | None] | None = None,
         choice: Choice | None = None,
+        protocols: Collection[bytes] = (),
     ) -> None:
         super().__init__()
         self._incoming = ssl.MemoryBIO()
@@ -77,6 +88,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._server_side = server_hostname is None
         self._check = check
         self._choice = choice
+        self._protocols = protocols
+        self._hello = HelloReader() if protocols else None
         self.server_name = ""
         self.ssl_object = context.wrap_bio(
             self._incoming,
@@ -118,6 +131,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
             first, self._begun = not self._begun, True
             if first and self._server_side and data[0] != _HANDSHAKE_RECORD and self._refuse_plain_http(data):
                 return
+            if self._hello is not None and self._refuse_protocols(self._hello, data):
+                return
             if self._choice is None or self._choose(self._choice, data):
                 self._handshake()
         else:
@@ -155,6 +170,21 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.write(_PLAIN_HTTP_ANSWER)
         self._raw.close()
         self._fail(ssl.SSLError("plain HTTP on a TLS port"))
+        return True
+
+    def _refuse_protocols(self, hello: HelloReader, data: bytes | memoryview) -> bool:
+        """Read on in the hello, which is whole here with the same bytes as for OpenSSL; tell if it is refused."""
+        offered = hello.feed(data)
+        if offered is None:
+            return False
+        self._hello = None
+        if not offered or any(name in self._protocols for name in offered):
+            return False
+        self._state = _CLOSED
+        self._raw.write(_NO_APPLICATION_PROTOCOL)
+        self._raw.close()
+        names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered)
+        self._fail(ssl.SSLError(f"client offers no protocol that is spoken here: {names}"))
         return True
 
     def _choose(self, choice: Choice, data: bytes | memoryview) -> bool:
@@ -201,7 +231,7 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         if not self.ssl_object.session_reused:
             self._raw.write(_BAD_CERTIFICATE.get(self.ssl_object.version() or "", b""))
         self._raw.close()
-        self._fail(ssl.SSLError(reason))
+        self._fail(CertificateRefused(reason))
 
     def _fail(self, error: BaseException) -> None:
         failed, self._failed = self._failed, None

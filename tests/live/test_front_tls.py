@@ -379,6 +379,10 @@ def test_refused_client_certificate_ends_in_a_fatal_alert(
     ):
         # TLS 1.3 clients hear of it when they read for the first time.
         client.socket.recv(1)
+    told = live.router.wait_for_log("client-certificate-refused")
+    assert told["log_level"] == 1
+    assert "certificate verify failed" in told["data"]["error"]
+    assert told["data"]["client"].startswith("127.0.0.1:")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -408,6 +412,8 @@ def test_client_certificate_against_its_rule_gets_nothing_of_http(
         statuses.append(status_with(live, host, context))
     assert statuses == [200, 0, 200]
     assert len(backend.requests) == 2
+    told = live.router.wait_for_log("client-certificate-refused")
+    assert "someone" in told["data"]["error"]
 
 
 def test_renegotiation_is_refused(https: Live) -> None:
@@ -435,14 +441,36 @@ def test_session_is_resumed_by_ticket(https: Live, authority: Authority) -> None
         assert again.session_reused
 
 
-def test_client_that_offers_foreign_protocols_only_gets_no_answer_to_that(
-    https: Live, authority: Authority
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_client_that_offers_foreign_protocols_only_is_refused(
+    https: Live, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     context = client_context(authority)
-    context.set_alpn_protocols(["spdy/3"])
+    context.maximum_version = version
+    context.set_alpn_protocols(["spdy/3", "http/1.0"])
+    with pytest.raises(ssl.SSLError, match="alert no application protocol"):
+        RawClient(https.router.ssl_port, tls=context, server_name="default.test")
+    https.router.wait_for_log("tls-handshake-failed", where=lambda line: "spdy/3" in line["data"]["error"])
+
+
+def test_one_known_protocol_among_foreign_ones_is_chosen(https: Live, authority: Authority) -> None:
+    context = client_context(authority)
+    context.set_alpn_protocols(["spdy/3", "http/1.1"])
     with RawClient(https.router.ssl_port, tls=context, server_name="default.test") as client:
         assert isinstance(client.socket, ssl.SSLSocket)
+        assert client.socket.selected_alpn_protocol() == "http/1.1"
+
+
+def test_without_http_2_protocols_that_clients_offer_decide_nothing(
+    start_live: StartLive, authority: Authority
+) -> None:
+    live = start_live(https_config([issue(authority, ["default.test"])], enable_http2=False))
+    context = client_context(authority)
+    context.set_alpn_protocols(["h2"])
+    with RawClient(live.router.ssl_port, tls=context, server_name="default.test") as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
         assert client.socket.selected_alpn_protocol() is None
+        assert client.get(host="unknown.test").status == 404
 
 
 def test_certificate_without_alternative_names_serves_those_who_take_it(start_live: StartLive) -> None:
