@@ -118,6 +118,7 @@ TESTED_ELSEWHERE = {
     "config/kinds.py": "tests/config/test_build.py",
     "config/sections.py": "tests/config/test_schema.py",
     "control/instruments.py": "tests/e2e/test_watched.py: it only holds together what is tested there",
+    "control/internal/policies_read_only.py": "test_policies_file.py, test_policies_server.py beside it",
     "control/internal/policy_store.py": "only a protocol that stores implement",
     "control/internal/policy_bucket.py": "tests/control/internal/test_policies_jetstream.py, on a real server",
     "control/internal/services.py": "tests/e2e/test_internal.py: it only holds together what is tested there",

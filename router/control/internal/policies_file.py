@@ -8,18 +8,15 @@ Meant for one router: tags are given out here, and another router with the same 
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from router.config.internal import InternalPolicies
 from router.config.problems import ConfigError
 from router.control.internal.hub import InternalHub
-from router.control.internal.policies import BookKeeper, Freshness
+from router.control.internal.policies_read_only import ReadOnlyPolicies
 from router.control.internal.policy_file import read_policies
-from router.control.internal.policy_store import PolicyStoreError
 from router.control.internal.watched_file import WatchedFile
-from router.control.nats_link import LinkUser
 from router.log import Logger
 from router.routing.internal_records import Policy
 from router.routing.policy_book import TagsExhausted
@@ -27,8 +24,8 @@ from router.routing.policy_book import TagsExhausted
 LOOK_S = 0.5
 
 
-class PolicyFile:
-    """The store; lives as long as control. Read only.
+class PolicyFile(ReadOnlyPolicies):
+    """The store; lives as long as control.
 
     Args:
         config: ``file`` and ``keep`` are used.
@@ -44,58 +41,17 @@ class PolicyFile:
         logger: Logger,
         epoch_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.writable = False
-        self.last_updated_ns = 0
         self._path = Path(config.file)
+        super().__init__(f"file {config.file}", f"in {self._path}", hub, config.keep, logger)
         self._file = WatchedFile(self._path)
-        self._keeper = BookKeeper(hub)
-        self._freshness = Freshness(f"file {config.file}", hub, config.keep, logger.child("policies"))
         self._epoch_ns = epoch_ns
-        self._watching: asyncio.Task[None] | None = None
-
-    @property
-    def policies(self) -> list[Policy]:
-        return self._keeper.policies
-
-    @property
-    def tags(self) -> Mapping[str, int]:
-        return self._keeper.tags
-
-    @property
-    def link_users(self) -> Sequence[LinkUser]:
-        return ()
-
-    async def add(self, policies: list[Policy]) -> None:
-        """Refuse."""
-        raise PolicyStoreError(f"policies are kept in {self._path}, and changed there")
-
-    async def remove(self, policies: list[Policy]) -> None:
-        """Refuse."""
-        await self.add(policies)
-
-    def status(self) -> dict[str, Any]:
-        book = self._keeper.book
-        return {
-            **self._freshness.status(),
-            "last_updated_ns": self.last_updated_ns,
-            "policies": book.size,
-            "apps": len(book.tags),
-        }
 
     async def start(self) -> None:
         """Read the file for the first time, then watch it."""
         await self._look()
-        self._watching = asyncio.get_running_loop().create_task(self._watch(), name="policies")
+        await super().start()
 
-    async def close(self) -> None:
-        """Stop watching; the policies stay as they are."""
-        self._freshness.close()
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-            await asyncio.wait([watching])
-
-    async def _watch(self) -> None:
+    async def _read_for_ever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
             try:

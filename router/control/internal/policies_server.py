@@ -10,7 +10,7 @@ import re
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import aiohttp
 import msgspec
@@ -19,9 +19,8 @@ from msgspec import Meta, Struct
 from router.config.internal import InternalPolicies, PolicyServerSource
 from router.config.sections import Nats
 from router.control.internal.hub import InternalHub
-from router.control.internal.policies import BookKeeper, Freshness
-from router.control.internal.policy_store import PolicyStoreError
-from router.control.nats_link import LinkError, LinkUser, client_tls
+from router.control.internal.policies_read_only import ReadOnlyPolicies
+from router.control.nats_link import LinkError, client_tls
 from router.log import Logger
 from router.routing.access import TCP, UDP
 from router.routing.internal_records import Policy
@@ -73,8 +72,8 @@ _decode_number = msgspec.json.Decoder(int).decode
 _decode_policies = msgspec.json.Decoder(_Policies).decode
 
 
-class PolicyServer:
-    """The store; lives as long as control. Read only.
+class PolicyServer(ReadOnlyPolicies):
+    """The store; lives as long as control.
 
     Args:
         config: ``policy_server`` and ``keep`` are used.
@@ -86,62 +85,21 @@ class PolicyServer:
     """
 
     def __init__(self, config: InternalPolicies, hub: InternalHub, logger: Logger) -> None:
-        self.writable = False
-        self.last_updated_ns = 0
-        self._config = config.policy_server
-        self._url = config.policy_server.url.rstrip("/") + BASE
-        self._tls = client_context(config.policy_server)
-        self._keeper = BookKeeper(hub)
-        self._logger = logger.child("policies")
-        source = f"policy server {config.policy_server.url}"
-        self._freshness = Freshness(source, hub, config.keep, self._logger)
+        server = config.policy_server
+        source, place = f"policy server {server.url}", f"by the policy server at {server.url}"
+        super().__init__(source, place, hub, config.keep, logger)
+        self._poll_interval_s = server.poll_interval
+        self._url = server.url.rstrip("/") + BASE
+        self._tls = client_context(server)
         self._tags: dict[str, int] = {}
         self._must_fetch = True
-        self._polling: asyncio.Task[None] | None = None
-
-    @property
-    def policies(self) -> list[Policy]:
-        return self._keeper.policies
 
     @property
     def tags(self) -> Mapping[str, int]:
         """Those the server gives out: agents that ask it and agents that ask us must agree."""
         return self._tags
 
-    @property
-    def link_users(self) -> Sequence[LinkUser]:
-        return ()
-
-    async def add(self, policies: list[Policy]) -> None:
-        """Refuse."""
-        raise PolicyStoreError(f"policies are kept by the policy server at {self._config.url}, and changed there")
-
-    async def remove(self, policies: list[Policy]) -> None:
-        """Refuse."""
-        await self.add(policies)
-
-    def status(self) -> dict[str, Any]:
-        book = self._keeper.book
-        return {
-            **self._freshness.status(),
-            "last_updated_ns": self.last_updated_ns,
-            "policies": book.size,
-            "apps": len(book.tags),
-        }
-
-    async def start(self) -> None:
-        """Begin to poll; the first answer need not have come when this returns."""
-        self._polling = asyncio.get_running_loop().create_task(self._poll_for_ever(), name="policies")
-
-    async def close(self) -> None:
-        """Stop polling; the policies stay as they are."""
-        self._freshness.close()
-        polling, self._polling = self._polling, None
-        if polling is not None:
-            polling.cancel()
-            await asyncio.wait([polling])
-
-    async def _poll_for_ever(self) -> None:
+    async def _read_for_ever(self) -> None:
         timeout = aiohttp.ClientTimeout(total=REQUEST_S)
         connector = aiohttp.TCPConnector(ssl=self._tls)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -155,7 +113,7 @@ class PolicyServer:
                     # The root of the task: the server must not go unasked for ever.
                     self._must_fetch = True
                     self._freshness.lost(f"internal error: {error!r}")
-                await asyncio.sleep(self._config.poll_interval)
+                await asyncio.sleep(self._poll_interval_s)
 
     async def _poll(self, session: aiohttp.ClientSession) -> None:
         """Ask whether there is anything new, and for all of it if so. Raises `PolicyServerError`."""
