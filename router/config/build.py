@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from msgspec import NODEFAULT, inspect
 
-from router.config.document import Mapping, Node, Scalar, Sequence
+from router.config.document import Mapping, Node, Scalar, Sequence, is_null
 from router.config.durations import parse_duration
 from router.config.problems import Problem
 from router.config.schema import Config
@@ -25,7 +25,6 @@ _TRUE = ("true", "True", "TRUE", "y", "Y", "yes", "Yes", "YES", "on", "On", "ON"
 _FALSE = ("false", "False", "FALSE", "n", "N", "no", "No", "NO", "off", "Off", "OFF")
 _BOOLEANS = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
 _STRICT_BOOLEANS = {"true", "True", "TRUE", "false", "False", "FALSE"}
-_NULL = {"", "~", "null", "Null", "NULL"}
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ def build(root: Node | None) -> Built:
     Mistakes end up in ``problems``, and the settings concerned keep their defaults; never raises for them.
     """
     built = Built()
-    if root is None or _is_null(root):
+    if root is None or is_null(root):
         return built
     if not isinstance(root, Mapping):
         problem = Problem(
@@ -91,7 +90,7 @@ class _Builder:
             self._built.lines[key] = entry.line
             if name not in fields:
                 self._built.unknown[key] = fields.keys()
-            elif not _is_null(entry.node):
+            elif not is_null(entry.node):
                 self._setting(fields[name], entry.node, key, values)
         return kind.cls(**values)
 
@@ -132,7 +131,7 @@ class _Builder:
             path = f"{key}[{index}]"
             self._built.lines[path] = item.line
             try:
-                if _is_null(item):
+                if is_null(item):
                     raise _Mistake("empty list item")
                 items.append(self._value(kind.item_type, item, path))
             except _Mistake as mistake:
@@ -229,10 +228,6 @@ def _go_name(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.Metadata):
         return str((kind.extra or {}).get("go") or _go_name(kind.type))
     return _GO_NAMES[type(kind)]
-
-
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and (node.tag == "!!null" or (node.plain and node.text in _NULL))
 
 
 def _tag(node: Node) -> str:

@@ -18,6 +18,7 @@ MAX_MERGED_ENTRIES = 100_000
 """Entries all merge keys of a document may copy together."""
 
 _PREFIX = "tag:yaml.org,2002:"
+_NULL = ("", "~", "null", "Null", "NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class Mapping:
 
 Node = Scalar | Sequence | Mapping
 Report = Callable[[Problem], None]
+
+
+def is_null(node: Node) -> bool:
+    """Whether it stands for no value at all."""
+    return isinstance(node, Scalar) and (node.tag == "!!null" or (node.plain and node.text in _NULL))
 
 
 class DocumentError(Exception):

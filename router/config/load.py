@@ -16,7 +16,7 @@ from router.config import ciphers, effects, rules, rules_internal, rules_tls
 from router.config.build import Built, build
 from router.config.document import DocumentError, Node, decode, parse_document
 from router.config.findings import Findings
-from router.config.problems import ConfigError, Problem
+from router.config.problems import ConfigError, Problem, in_file_order
 from router.config.schema import Config
 
 __all__ = ["ConfigError", "Examined", "Loaded", "examine", "load"]
@@ -97,8 +97,8 @@ def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem], no
     rules_internal.check_internal(built.config, findings)
     return Examined(
         config=replace(built.config, cipher_suites=ciphers.resolve(built.config.cipher_suites).usable),
-        errors=_in_file_order([*errors, *findings.errors]),
-        warnings=_in_file_order([*warnings, *findings.warnings]),
+        errors=in_file_order([*errors, *findings.errors]),
+        warnings=in_file_order([*warnings, *findings.warnings]),
         unknown=_unknown(built),
         no_effect=_idle(built),
     )
@@ -123,7 +123,3 @@ def _unknown(built: Built) -> list[Problem]:
 def _likeness(key: str, names: Collection[str]) -> str:
     close = difflib.get_close_matches(key.rpartition(".")[2], names, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def _in_file_order(problems: list[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: problem.line or 0)

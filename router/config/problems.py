@@ -1,6 +1,6 @@
 """What can be wrong with a configuration, and how it is told."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,11 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         place = ", ".join(part for part in (self.key, f"line {self.line}" if self.line else "") if part)
         return f"{self.message} ({place})" if place else self.message
+
+
+def in_file_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Sort by line; those that have none, and so concern the file as a whole, come first."""
+    return sorted(problems, key=lambda problem: problem.line or 0)
 
 
 class ConfigError(Exception):

@@ -1,7 +1,7 @@
 """Identities from a YAML file: text in, workloads or every mistake with its line out.
 
-Owns the file's form, which is that of the messages on NATS with YAML's punctuation; does not own when it is read.
-One law: a file is taken whole or not at all. An empty one is a mistake, since half-written files look like that.
+Owns the form of an item, which is that of the messages on NATS with YAML's punctuation; does not own when the file
+is read. One law: an address is in it once.
 
     workloads:
       - ip: 10.255.1.2
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from router.config.document import DocumentError, Entry, Mapping, Node, Scalar, Sequence, decode, parse_document
-from router.config.problems import ConfigError, Problem
+from router.config.document import Mapping, Node, Scalar, Sequence, is_null
+from router.config.list_file import ListFile
 from router.wire.identities import IdentityError, Workload, checked
 
 _FIELDS = Workload.__struct_encode_fields__
@@ -31,85 +31,43 @@ def read_workloads(path: Path, contents: bytes) -> list[Workload]:
     Raises:
         ConfigError: with every mistake; nothing of the file may be used.
     """
-    problems: list[Problem] = []
-    try:
-        root = parse_document(decode(contents), problems.append, problems.append)
-    except DocumentError as error:
-        raise ConfigError(path, [error.problem]) from None
-    workloads = _Reader(problems).workloads(root)
-    if problems:
-        raise ConfigError(path, sorted(problems, key=lambda problem: problem.line or 0))
-    return workloads
+    return _IdentityFile().read(path, contents)
 
 
-class _Reader:
-    """Turns nodes into workloads; lives for one file."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        self._problems = problems
+class _IdentityFile(ListFile[Workload]):
+    def __init__(self) -> None:
+        super().__init__("workloads", _FIELDS, "ip and app")
         self._lines: dict[str, int] = {}
         """By address, where it was first."""
 
-    def workloads(self, root: Node | None) -> list[Workload]:
-        if not isinstance(root, Mapping):
-            self._problem("a list `workloads` is needed; an empty one, `workloads: []`, means none", "", root)
-            return []
-        for name, entry in root.entries.items():
-            if name != "workloads":
-                self._problems.append(Problem("unknown key", name, entry.line))
-        entry = root.entries.get("workloads", Entry(root.line, root))
-        if not isinstance(entry.node, Sequence):
-            self._problem("a list is needed", "workloads", entry.node)
-            return []
-        found = [self._workload(node, f"workloads[{number}]") for number, node in enumerate(entry.node.items)]
-        return [workload for workload in found if workload is not None]
-
-    def _workload(self, node: Node, key: str) -> Workload | None:
-        if not isinstance(node, Mapping):
-            self._problem("a mapping with ip and app is needed", key, node)
-            return None
-        for name, entry in node.entries.items():
-            if name not in _FIELDS:
-                self._problems.append(
-                    Problem(f"unknown key; there are {', '.join(_FIELDS)}", f"{key}.{name}", entry.line)
-                )
+    def item(self, node: Mapping, key: str) -> Workload | None:
         values = {name: _plain(entry.node) for name, entry in node.entries.items() if name in _FIELDS}
         try:
             workload = checked(msgspec.convert(_without_nulls(values), Workload, strict=False))
         except IdentityError as error:
             # The address is all that is checked beyond types.
-            problem = Problem(str(error).removeprefix("ip: "), f"{key}.ip", node.entries["ip"].line)
-            self._problems.append(problem)
+            self.problem(str(error).removeprefix("ip: "), f"{key}.ip", node.entries["ip"].line)
             return None
         except msgspec.ValidationError as error:
-            self._problems.append(_located(error, key, node))
+            self._invalid(str(error), key, node)
             return None
-        return self._first(workload, key, node)
-
-    def _first(self, workload: Workload, key: str, node: Node) -> Workload | None:
-        line = self._lines.setdefault(workload.ip, node.line)
-        if line != node.line:
-            self._problem(f"{workload.ip} is in line {line} already", key, node)
-            return None
+        if workload.ip in self._lines:
+            self.problem(f"{workload.ip} is in line {self._lines[workload.ip]} already", key, node.line)
+        self._lines.setdefault(workload.ip, node.line)
         return workload
 
-    def _problem(self, message: str, key: str, node: Node | None) -> None:
-        self._problems.append(Problem(message, key, None if node is None else node.line))
-
-
-def _located(error: msgspec.ValidationError, key: str, node: Mapping) -> Problem:
-    """Move the place a message ends with to where a problem has it."""
-    text = str(error)
-    place = _FIELD.search(text)
-    name = place[1] if place else ""
-    entry = node.entries.get(name)
-    message = _FIELD.sub("", text)
-    return Problem(message, f"{key}.{name}" if name else key, node.line if entry is None else entry.line)
+    def _invalid(self, text: str, key: str, node: Mapping) -> None:
+        """Move the place a message ends with to where a problem has it."""
+        place = _FIELD.search(text)
+        name = place[1] if place else ""
+        entry = node.entries.get(name)
+        line = node.line if entry is None else entry.line
+        self.problem(_FIELD.sub("", text), f"{key}.{name}" if name else key, line)
 
 
 def _plain(node: Node) -> object:
     if isinstance(node, Scalar):
-        return None if node.plain and node.text in ("", "~", "null", "Null", "NULL") else node.text
+        return None if is_null(node) else node.text
     if isinstance(node, Sequence):
         return [_plain(item) for item in node.items]
     return {name: _plain(entry.node) for name, entry in node.entries.items()}

@@ -94,6 +94,11 @@ version: 2
     assert "<= 65535" in found[4]
 
 
+def test_address_that_is_twice_in_one_line_is_a_mistake_too() -> None:
+    text = "workloads: [{ip: 10.255.1.2, app: a}, {ip: 10.255.1.2, app: b}]\n"
+    assert problems(text) == ["1 workloads[1]: 10.255.1.2 is in line 1 already"]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
