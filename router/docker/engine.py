@@ -159,13 +159,18 @@ def read_event(event: Any) -> Event | None:
     if not isinstance(event, dict):
         return None
     actor = event.get("Actor") or {}
-    attributes = actor.get("Attributes") or {}
-    container = actor.get("ID") if event.get("Type") == "container" else attributes.get("container")
     action = event.get("Action") or event.get("status") or ""
+    container = actor.get("ID") if event.get("Type") == "container" else _connected_container(actor, action)
     if not isinstance(container, str) or not container or not isinstance(action, str):
         return None
     time_ns = event.get("timeNano")
     return Event(action, container, time_ns if isinstance(time_ns, int) else 0)
+
+
+def _connected_container(actor: Any, action: object) -> object:
+    """Return whose network it was that changed: Docker names the container aside, Podman as the actor itself."""
+    attributes = actor.get("Attributes") or {}
+    return attributes.get("container") or (actor.get("ID") if action in ("connect", "disconnect") else None)
 
 
 @contextlib.asynccontextmanager

@@ -39,7 +39,7 @@ class Place:
         self.nats = NatsServer(directory)
         internal = {
             "domains": [{"name": "apps.internal"}],
-            "container_networks": ["10.88.0.0/16"],
+            "container_networks": ["10.88.0.0/16", "10.89.7.0/24"],
             "addresses": [INSIDE],
             "policies": {"source": "file", "file": str(directory / "policies.yml")},
             "discovery": {"register_interval": "1s", "staleness_threshold": "10m", "warm_duration": "10ms"},

@@ -63,6 +63,11 @@ def test_docker_host_and_its_certificates_are_heeded() -> None:
             {"Type": "network", "Action": "connect", "Actor": {"ID": "n", "Attributes": {"container": "x"}}},
             Event("connect", "x", 0),
         ),
+        # As Podman tells it.
+        (
+            {"Type": "network", "Action": "disconnect", "Actor": {"ID": "x", "Attributes": {"name": "web"}}},
+            Event("disconnect", "x", 0),
+        ),
         ({"Type": "network", "Action": "create", "Actor": {"ID": "n"}}, None),
         ({"Type": "container", "Action": 7, "Actor": {"ID": "x"}}, None),
         ({"Type": "container", "Action": "die", "Actor": None}, None),
