@@ -6,9 +6,10 @@ Stricter than a router is when it listens: routers accept nearly anything as a u
 import re
 from collections.abc import Callable
 
-from router.wire.announcement import Announcement
+from router.wire.announcement import Announcement, PoolSettings, encode_announcement
 from router.wire.discovery import MAX_NAMES, NameRegistration
 from router.wire.identities import IdentityError, normal_address
+from router.wire.registration import RegistrationError, decode_registration
 
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?\Z")
@@ -22,7 +23,17 @@ def announcement_problems(announcement: Announcement) -> list[str]:
     problems = [problem for uri in announcement.uris for problem in uri_problems(uri)]
     if not announcement.uris:
         problems.append("an announcement needs at least one uri")
-    return problems + _address_problems(announcement) + _other_problems(announcement)
+    problems += _address_problems(announcement) + _other_problems(announcement)
+    return problems or _refusals(announcement)
+
+
+def _refusals(announcement: Announcement) -> list[str]:
+    """Return what a router would say of it: whatever is not caught here would be announced and never be routed."""
+    try:
+        heard = decode_registration(encode_announcement(announcement))
+    except RegistrationError as error:
+        return [f"routers would refuse it: {error}"]
+    return [f"uri {uri[:80]!r}: routers would leave it out" for uri in heard.malformed_uris]
 
 
 def name_problems(registration: NameRegistration) -> list[str]:
@@ -90,17 +101,21 @@ def _address_problems(announcement: Announcement) -> list[str]:
     return problems
 
 
+def _options_problems(options: PoolSettings) -> list[str]:
+    if options.loadbalancing not in _ALGORITHMS:
+        return [f"loadbalancing {options.loadbalancing!r} is none of {', '.join(_ALGORITHMS[1:])}"]
+    if options.loadbalancing == "hash" and not options.hash_header:
+        return ["loadbalancing hash needs a hash_header: the header whose value chooses the instance"]
+    if options.loadbalancing != "hash" and (options.hash_header or options.hash_balance):
+        return ["hash_header and hash_balance have no effect without loadbalancing hash"]
+    return []
+
+
 def _other_problems(announcement: Announcement) -> list[str]:
     checks: list[tuple[bool, Callable[[], str]]] = [
         (
             announcement.protocol not in _PROTOCOLS,
             lambda: f"protocol {announcement.protocol!r} is neither http1 nor http2",
-        ),
-        (
-            announcement.options.loadbalancing not in _ALGORITHMS,
-            lambda: (
-                f"loadbalancing {announcement.options.loadbalancing!r} is none of {', '.join(_ALGORITHMS[1:])}"
-            ),
         ),
         (
             announcement.route_service_url != "" and not announcement.route_service_url.startswith("https://"),
@@ -115,4 +130,4 @@ def _other_problems(announcement: Announcement) -> list[str]:
             lambda: "stale_threshold_in_seconds is below 0",
         ),
     ]
-    return [text() for wrong, text in checks if wrong]
+    return [text() for wrong, text in checks if wrong] + _options_problems(announcement.options)

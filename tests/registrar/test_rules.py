@@ -54,6 +54,13 @@ def test_bad_uri_is_told(uri: str, told: str) -> None:
     assert told in problem
 
 
+HASH = {"loadbalancing": "hash", "hash_header": "X-Tenant"}
+
+
+def test_hash_with_all_that_belongs_to_it_has_no_problem() -> None:
+    assert announcement_problems(announcement(options=PoolSettings(**HASH, hash_balance="1.25"))) == []
+
+
 @pytest.mark.parametrize("host", ["10.0.0.7", "fd00::1", "instance.internal", "c-1"])
 def test_good_host_has_no_problem(host: str) -> None:
     assert announcement_problems(announcement(host=host)) == []
@@ -72,6 +79,15 @@ def test_good_host_has_no_problem(host: str) -> None:
         ({"tls_port": 70000}, "tls_port 70000"),
         ({"protocol": "h2"}, "neither http1 nor http2"),
         ({"options": PoolSettings(loadbalancing="fair")}, "'fair' is none of round-robin"),
+        ({"options": PoolSettings(loadbalancing="hash")}, "needs a hash_header"),
+        ({"options": PoolSettings(hash_header="X-Tenant")}, "no effect without"),
+        ({"options": PoolSettings(**HASH, hash_balance="even")}, "refuse it: options.hash_balance"),
+        ({"options": PoolSettings(**HASH, hash_balance="-1")}, "refuse it: options.hash_balance"),
+        ({"availability_zone": "z\n1"}, "refuse it: availability_zone"),
+        ({"app": "a\r\nb"}, "refuse it: app"),
+        ({"route_service_url": "https://a b"}, "refuse it: route_service_url"),
+        ({"host": "a" * 256}, "refuse it: host"),
+        ({"uris": ["a.test/" + "x" * 9000]}, "routers would leave it out"),
         ({"route_service_url": "http://x"}, "must begin with https://"),
         ({"server_cert_domain_san": "x"}, "needs a tls_port"),
         ({"stale_threshold_in_seconds": -1}, "below 0"),
