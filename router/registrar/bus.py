@@ -312,8 +312,11 @@ def server_problems(server: str) -> list[str]:
     try:
         parts = urlsplit(server)
         port = parts.port
-    except ValueError as error:
-        return [f"{server!r} is not a URL: {error}"]
+    except ValueError:
+        # The error's own words may quote a password with a `/` in it.
+        return [
+            f"{redacted(server)!r} is not a URL with a host and a port; `/` and `#` in a password are %2F and %23"
+        ]
     if parts.scheme not in ("nats", "tls") or not parts.hostname:
         return [f"{redacted(server)!r}: a NATS URL looks like nats://127.0.0.1:4222 or tls://user:pass@host:4222"]
     if port == 0:

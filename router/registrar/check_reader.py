@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 from router.registrar.announced import AnyRoute
-from router.registrar.section import Section
+from router.registrar.section import Section, shown
 from router.registrar.service_config import Check, HttpProbe, Probe, ScriptProbe, TcpProbe, TlsProbe
 from router.registrar.tls_files import TlsFiles
 from router.wire.discovery import NameRegistration
@@ -117,9 +117,9 @@ def _trust(section: Section) -> TlsFiles:
 def _statuses(section: Section) -> tuple[tuple[int, int], ...]:
     ranges = []
     for given in section.items("statuses"):
-        match = _RANGE.match(str(given))
+        match = _RANGE.match(str(given)) if isinstance(given, int | str) else None
         if match is None:
-            section.complain(f"statuses: {given!r} is neither a status like 200 nor a range like 200-399")
+            section.complain(f"statuses: {shown(given)} is neither a status like 200 nor a range like 200-399")
         else:
             ranges.append((int(match[1]), int(match[2] or match[1])))
     return tuple(ranges) or ((200, 299),)

@@ -3,6 +3,7 @@
 Owns types and places; does not own what the values mean. Keys are found in any case, as Go finds them.
 """
 
+import reprlib
 from collections.abc import Iterator
 
 from router.config.durations import parse_duration
@@ -44,13 +45,21 @@ class Section:
         value = self._get(key, default)
         if isinstance(value, str):
             return value
-        self.complain(f"{key}: {value!r} is not text")
+        self.complain(f"{key}: {shown(value)} is not text")
         return default
+
+    def secret(self, key: str) -> str:
+        """Return a text that is shown to nobody, not even if it is none."""
+        value = self._get(key, "")
+        if isinstance(value, str):
+            return value
+        self.complain(f"{key}: must be text; a number is written in quotes")
+        return ""
 
     def flag(self, key: str) -> bool:
         value = self._get(key, False)
         if not isinstance(value, bool):
-            self.complain(f"{key}: {value!r} is neither true nor false")
+            self.complain(f"{key}: {shown(value)} is neither true nor false")
         return value is True
 
     def number(self, key: str, default: int, lowest: int, highest: int) -> int:
@@ -58,7 +67,7 @@ class Section:
         if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
             return value
         if key in self._values:
-            self.complain(f"{key}: {value!r} is not a number between {lowest} and {highest}")
+            self.complain(f"{key}: {shown(value)} is not a number between {lowest} and {highest}")
         return default
 
     def port(self, key: str) -> int:
@@ -90,7 +99,7 @@ class Section:
     def texts(self, key: str) -> list[str]:
         values = self.items(key)
         if wrong := [value for value in values if not isinstance(value, str)]:
-            self.complain(f"{key}: {wrong[0]!r} is not text")
+            self.complain(f"{key}: {shown(wrong[0])} is not text")
         return [value for value in values if isinstance(value, str)]
 
     def pairs(self, key: str) -> dict[str, str]:
@@ -102,7 +111,7 @@ class Section:
         if wrong := [
             name for name, entry in value.items() if not isinstance(name, str) or not isinstance(entry, str)
         ]:
-            self.complain(f"{key}: {wrong[0]!r} and its value must be text")
+            self.complain(f"{key}: {shown(wrong[0])} and its value must be text")
         return {name: entry for name, entry in value.items() if isinstance(name, str) and isinstance(entry, str)}
 
     def section(self, key: str) -> "Section":
@@ -121,3 +130,10 @@ class Section:
 
     def _place(self, key: str) -> str:
         return f"{self.where}: {key}" if self.where else key
+
+
+def shown(value: object) -> str:
+    """Return a value for people: short, however deep a document's aliases nest it."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxlist, brief.maxdict, brief.maxstring = 2, 3, 3, 80
+    return brief.repr(value)

@@ -103,7 +103,7 @@ def _document(file: Path) -> object:
 def _servers(top: Section) -> list[str]:
     servers = []
     for server in top.sections("message_bus_servers"):
-        host, user, password = server.text("host"), server.text("user"), server.text("password")
+        host, user, password = server.text("host"), server.secret("user"), server.secret("password")
         if not host:
             server.complain("no host")
             continue

@@ -48,7 +48,18 @@ def test_url_is_shown_without_its_credentials(server: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "server", ["http://u:secret@a", "nats://u:secret@a:0", "nats://u:secret@a/x", "u:secret@a"]
+    "server",
+    [
+        "http://u:secret@a",
+        "nats://u:secret@a:0",
+        "nats://u:secret@a/x",
+        "u:secret@a",
+        "nats://u:secret@a:65536",
+        "nats://u:secret@[a",
+        "nats://u:[secret@a:1",
+        "nats://u:secret/@a:1",
+        "nats://u:secret#@a:1",
+    ],
 )
 def test_problem_does_not_tell_the_password(server: str) -> None:
     assert "secret" not in "".join(server_problems(server))

@@ -37,6 +37,27 @@ def test_everything_wrong_is_told_with_its_place() -> None:
     ]
 
 
+def test_secret_is_not_shown_when_it_is_no_text() -> None:
+    problems: list[str] = []
+    section = Section({"password": 4711, "user": "a"}, "", problems)
+    assert (section.secret("password"), section.secret("user"), section.secret("token")) == ("", "a", "")
+    assert problems == ["password: must be text; a number is written in quotes"]
+
+
+def test_value_that_aliases_nest_is_shown_shortly() -> None:
+    bomb: list[object] = ["x"]
+    for _ in range(50):
+        bomb = [bomb] * 10
+    problems: list[str] = []
+    section = Section({"name": bomb, "uris": [bomb], "port": bomb, "tags": {"a": bomb}}, "", problems)
+    section.text("name")
+    section.texts("uris")
+    section.port("port")
+    section.pairs("tags")
+    assert len(problems) == 4
+    assert max(map(len, problems)) < 2000
+
+
 def test_duration_must_be_above_zero() -> None:
     problems: list[str] = []
     Section({"a": "0s", "b": "-1s", "c": 5}, "", problems).duration_s("a", 1.0)
