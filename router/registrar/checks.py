@@ -19,6 +19,10 @@ KEPT_OUTPUT_BYTES = 500
 """Of what a failing script wrote, its end is shown."""
 
 
+PIPE_BYTES = 65536
+"""What a pipe holds on Linux."""
+
+
 class Outcome(NamedTuple):
     """What one check found."""
 
@@ -98,17 +102,13 @@ class _Output:
 
     def end(self) -> str:
         """Return the last words so far, on one line."""
-        while self._read():
-            pass
+        # Once, which empties the pipe: what left its session may write for ever.
+        self._read()
         return " ".join(self._kept.decode(errors="replace").split())
 
-    def _read(self) -> bool:
-        try:
-            chunk = os.read(self._reading, 65536)
-        except BlockingIOError:
-            return False
-        self._kept = (self._kept + chunk)[-KEPT_OUTPUT_BYTES:]
-        return True
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._kept = (self._kept + os.read(self._reading, PIPE_BYTES))[-KEPT_OUTPUT_BYTES:]
 
 
 async def _connect(probe: TcpProbe | TlsProbe) -> str:

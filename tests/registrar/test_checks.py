@@ -1,6 +1,8 @@
 """Health checks against real programs, sockets and servers."""
 
 import asyncio
+import os
+import signal
 import socket
 import ssl
 import stat
@@ -59,6 +61,19 @@ def is_running(pid: str) -> bool:
         return not Path(f"/proc/{pid}/stat").read_text().split(") ")[1].startswith("Z")
     except FileNotFoundError:
         return False
+
+
+async def test_what_left_the_scripts_session_and_writes_for_ever_holds_nobody_up(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    outcome = await outcome_of(
+        script(
+            tmp_path,
+            f"setsid sh -c 'echo $$ > {pid_file}; exec yes' & while ! test -s {pid_file}; do :; done; exit 1",
+        )
+    )
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    assert not outcome.healthy
+    assert outcome.reason.startswith("exit status 1: ")
 
 
 async def test_script_that_cannot_be_run_is_told(tmp_path: Path) -> None:
