@@ -4,6 +4,7 @@ Owns keys, defaults and rules; every mistake of a file is told at once, with its
 """
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -17,10 +18,12 @@ from router.docker.engine import Place, environment_place, place_problems
 from router.docker.offer import Ground
 from router.registrar import TlsFiles, own_address
 from router.registrar.bus import server_problems
-from router.registrar.rules import uri_problems
+from router.registrar.rules import announcement_problems, uri_problems
+from router.wire.announcement import Announcement
 
 DEFAULT_NATS = "nats://127.0.0.1:4222"
 MAX_FILE_BYTES = 1024 * 1024
+_NAME = re.compile(r"[!-~]{1,255}\Z")
 LONGEST_SYNC_S = 60.0
 """Within this time a change that nobody was told of is found."""
 
@@ -143,7 +146,7 @@ def load_settings(file: Path | None, options: Options) -> Settings:
         host=options.host or settings.host,
         domain=options.domain or settings.domain,
         control_socket=options.control_socket or settings.control_socket or default_socket(),
-        engine=EngineSettings(url=options.engine) if options.engine else engine,
+        engine=msgspec.structs.replace(engine, url=options.engine or engine.url),
         nats=msgspec.structs.replace(nats, servers=options.nats or nats.servers),
     )
     if problems := _rule_problems(settings):
@@ -205,6 +208,15 @@ def _rule_problems(settings: Settings) -> list[str]:
         problems.append("nats.servers: names none")
     if settings.engine.url:
         problems += [f"engine.url: {problem}" for problem in place_problems(settings.engine.url)]
+    elif tls_files(settings.engine) is not None:
+        problems.append(
+            "engine: certificates are for engine.url, or --engine; with DOCKER_HOST it is DOCKER_CERT_PATH"
+        )
+    if not _NAME.match(settings.agent_id()):
+        problems.append(
+            f"agent: {settings.agent_id()[:64]!r}: up to 255 printable ASCII characters without blanks"
+        )
+    problems += _announced_problems(settings)
     if settings.domain:
         problems += [f"domain: {problem}" for problem in uri_problems(settings.domain)]
     for name, section in (("engine", settings.engine), ("nats", settings.nats)):
@@ -213,6 +225,15 @@ def _rule_problems(settings: Settings) -> list[str]:
     problems += _duration_problems("sync_interval", settings.sync_interval, 1.0, LONGEST_SYNC_S)
     problems += _duration_problems("identity_ttl", settings.identity_ttl, 10.0, 86400.0)
     return problems
+
+
+def _announced_problems(settings: Settings) -> list[str]:
+    """Return what would be wrong with every container's route."""
+    ground = settings.ground()
+    told = Announcement(
+        host=ground.host, port=1, uris=["a"], availability_zone=ground.availability_zone, tags=dict(ground.tags)
+    )
+    return [f"host, availability_zone or tags: {problem}" for problem in announcement_problems(told)]
 
 
 def _duration_problems(key: str, text: str, least_s: float, most_s: float) -> list[str]:

@@ -63,6 +63,13 @@ def test_options_come_first(tmp_path: Path) -> None:
     assert (settings.host, settings.domain, settings.control_socket) == ("10.0.0.9", "b.test", "/run/s")
 
 
+def test_engine_named_by_an_option_is_shown_the_files_of_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "docker.yml"
+    file.write_text("engine: {url: 'tcp://a:1', ca: ca.pem, certificate: c.pem, key: k.pem}")
+    settings = load_settings(file, Options(engine="tcp://b:2"))
+    assert settings.place() == Place("tcp://b:2", TlsFiles("ca.pem", "c.pem", "k.pem"))
+
+
 def test_all_mistakes_are_told_at_once_with_their_keys() -> None:
     text = "enabled: perhaps\nnet: x\nengine: {url: 7, path: y}\nnats: []\ntags: {a: 1}\n"
     with pytest.raises(SettingsError) as caught:
@@ -82,7 +89,11 @@ def test_all_mistakes_are_told_at_once_with_their_keys() -> None:
         ("nats: {servers: ['http://x']}", "nats.servers"),
         ("nats: {certificate: c.pem}", "nats"),
         ("engine: {url: 'ssh://x'}", "engine.url"),
-        ("engine: {key: k.pem}", "engine"),
+        ("engine: {url: 'tcp://a:1', key: k.pem}", "engine"),
+        ("engine: {ca: ca.pem}", "engine"),
+        ("agent: my cell", "agent"),
+        ("host: http://10.0.0.7", "host, availability_zone or tags"),
+        ('availability_zone: "z\\n1"', "host, availability_zone or tags"),
         ("[]", "the document"),
         ("a: {", "not YAML"),
         ("\x00", "not YAML"),
