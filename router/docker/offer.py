@@ -7,6 +7,7 @@ route keeps its identity, so that policies hold for it.
 The routed port is that of Cloud Foundry: the lowest TCP port that is exposed, 8080 if none is (INTERNAL.md §6).
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -21,6 +22,17 @@ from router.wire.discovery import NameRegistration
 from router.wire.identities import IdentityError, Workload, checked
 
 DEFAULT_PORT = 8080
+
+MOST_PORTS = 1000
+"""What an identity holds; of an image that exposes more, the lowest."""
+
+_OPAQUE = re.compile(r"[!-~]{1,255}\Z")
+
+
+SHARED = "container:"
+"""Begins the network mode of a container that lives in another one's network, and ends with that one's id."""
+
+MALFORMED = "container-labels-malformed"
 
 
 class Note(NamedTuple):
@@ -87,6 +99,8 @@ def offer_of(container: Container, wishes: Wishes, index: int, ground: Ground) -
         internal = _internal(container, wishes, index, ground)
     except _NoRoute as reason:
         notes.append(reason.note)
+    if any(note.code == MALFORMED for note in notes):
+        return Offer(workloads=workloads, notes=tuple(notes))
     notes += _port_remarks(container, wishes, public)
     if (public or internal) and not _serves(container):
         state = "paused" if container.paused else f"health {container.health}"
@@ -101,12 +115,17 @@ def _serves(container: Container) -> bool:
 
 def _remarks(container: Container, wishes: Wishes) -> Iterator[Note]:
     if wishes.problems:
-        yield Note("container-labels-malformed", "; ".join(wishes.problems))
+        yield Note(MALFORMED, "; ".join(wishes.problems))
     if wishes.unknown:
         yield Note("container-labels-unknown", f"labels that mean nothing: {', '.join(wishes.unknown)}")
     if wishes.from_image:
         names = ", ".join(wishes.from_image)
         yield Note("container-labels-of-image", f"passed over, since they are the image's own: {names}")
+    if container.network_mode.startswith(SHARED) and (
+        wishes.app or wishes.space or wishes.organization or wishes.instance
+    ):
+        text = f"has no address of its own: policies know it as container {_shared_with(container)}, or as its pod"
+        yield Note("container-shares-network", text)
     if container.not_ports:
         claimed = ", ".join(container.not_ports)[:200]
         yield Note("container-ports-malformed", f"exposes what is no port between 1 and 65535: {claimed}")
@@ -144,7 +163,7 @@ def _public(container: Container, wishes: Wishes, index: int, ground: Ground) ->
         ),
     )
     if problems := announcement_problems(announcement):
-        raise _NoRoute("container-labels-malformed", "; ".join(problems))
+        raise _NoRoute(MALFORMED, "; ".join(problems))
     return announcement
 
 
@@ -214,8 +233,9 @@ def _internal(container: Container, wishes: Wishes, index: int, ground: Ground) 
         return None
     addresses = own_addresses(container, ground)
     if not addresses:
-        text = "has no address of its own that internal names could lead to"
-        raise _NoRoute("container-without-address", f"{text}; its network is {container.network_mode or 'none'}")
+        text = "has no address of its own that internal names could lead to; its network is"
+        whose = f"that of container {other}" if (other := _shared_with(container)) else container.network_mode
+        raise _NoRoute("container-without-address", f"{text} {whose or 'none'}")
     registration = NameRegistration(
         ip=addresses[0],
         names=tuple(name for each in wishes.internal for name in (each, f"{index}.{each}")),
@@ -224,13 +244,20 @@ def _internal(container: Container, wishes: Wishes, index: int, ground: Ground) 
         port=wishes.internal_port,
     )
     if problems := name_problems(registration):
-        raise _NoRoute("container-labels-malformed", "; ".join(problems))
+        raise _NoRoute(MALFORMED, "; ".join(problems))
     return registration
+
+
+def _shared_with(container: Container) -> str:
+    """Return the id of the container whose network this one shares; empty if it has its own."""
+    mode = container.network_mode
+    return mode.removeprefix(SHARED)[:12] if mode.startswith(SHARED) else ""
 
 
 def own_addresses(container: Container, ground: Ground) -> tuple[str, ...]:
     """Return the addresses that are the container's alone, the preferred one first."""
-    if container.network_mode == "host":
+    # Podman says of a pod's containers what is their pod's; Docker says nothing of those that share a network.
+    if container.network_mode == "host" or container.network_mode.startswith(SHARED):
         return ()
     names = ground.networks or tuple(container.addresses)
     return tuple(dict.fromkeys(address for name in names for address in container.addresses.get(name, ())))
@@ -239,18 +266,25 @@ def own_addresses(container: Container, ground: Ground) -> tuple[str, ...]:
 def _workloads(
     container: Container, wishes: Wishes, index: int, ground: Ground, notes: list[Note]
 ) -> tuple[Workload, ...]:
+    who = {
+        "app": app_of(container, wishes),
+        "space": wishes.space,
+        "organization": wishes.organization,
+        "instance": _instance(container, wishes),
+    }
+    if wrong := [f"{name} {text[:64]!r}" for name, text in who.items() if text and not _OPAQUE.match(text)]:
+        text = f"has no identity: {', '.join(wrong)}: up to 255 printable ASCII characters without blanks"
+        notes.append(Note("container-identity-malformed", text))
+        return ()
     try:
         return tuple(
             _checked(
                 Workload(
                     ip=address,
-                    app=app_of(container, wishes),
-                    space=wishes.space,
-                    organization=wishes.organization,
-                    instance=_instance(container, wishes),
+                    **who,
                     index=str(index),
                     generation=container.started_ns // 1_000_000,
-                    ports=container.tcp,
+                    ports=container.tcp[:MOST_PORTS],
                 )
             )
             for address in own_addresses(container, ground)

@@ -89,6 +89,9 @@ def test_address_is_where_the_port_is_published(listening: tuple[Binding, ...], 
         ({}, {**URIS, "router.protocol": "spdy"}, "container-labels-malformed"),
         ({}, {**URIS, "router.san": "x"}, "container-labels-malformed"),
         ({}, {"router.internal": "*.apps.internal"}, "container-labels-malformed"),
+        ({}, {**URIS, "router.internal": "*.apps.internal"}, "container-labels-malformed"),
+        ({}, {**URIS, "router.loadbalancing": "hash"}, "container-labels-malformed"),
+        ({}, {"router.uris": "a b:c", "router.internal": "x.apps.internal"}, "container-labels-malformed"),
         ({"addresses": {}}, {"router.internal": "x.apps.internal"}, "container-without-address"),
         ({"paused": True}, URIS, "container-does-not-serve"),
         ({"health": "starting"}, URIS, "container-does-not-serve"),
@@ -189,10 +192,28 @@ def test_identity_says_all_there_is() -> None:
 
 
 def test_malformed_identity_is_told_and_leaves_the_route() -> None:
-    made = offer({**URIS, "router.space": "two words"})
+    made = offer({**URIS, "router.space": "two words", "router.app": "x" * 256})
     assert made.workloads == ()
     assert made.public is not None
-    assert codes(made) == ["container-identity-malformed"]
+    ((code, text, _),) = made.notes
+    assert code == "container-identity-malformed"
+    assert "space 'two words'" in text
+    assert "app 'xxx" in text
+
+
+def test_identity_of_a_container_that_exposes_thousands_of_ports_has_the_lowest() -> None:
+    (workload,) = offer(tcp=tuple(range(1, 3000))).workloads
+    assert workload.ports == tuple(range(1, 1001))
+
+
+def test_container_that_shares_anothers_network_has_no_identity_and_its_route() -> None:
+    made = offer({**URIS, "router.app": "web"}, network_mode="container:7a67d9b49cc9a8e3")
+    assert made.workloads == ()
+    assert made.public is not None
+    assert "container 7a67d9b49cc9," in made.notes[0].text
+    assert codes(made) == ["container-shares-network"]
+    (note,) = offer({"router.internal": "x.apps.internal"}, network_mode="container:7a67d9b49cc9a8e3").notes
+    assert (note.code, note.text[-12:]) == ("container-without-address", "7a67d9b49cc9")
 
 
 def test_container_on_the_host_network_has_no_identity() -> None:

@@ -213,7 +213,43 @@ def test_task_has_an_identity_and_no_route(place: Place, watch: Watch) -> None:
     assert not [line for task in tasks for line in watcher.lines("route-announced", id=task[:12])]
 
 
+def test_containers_of_a_pod_are_routed_and_have_the_pods_identity(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    podman = place.podman
+    podman.make_image("localhost/pause:1", ["/bin/sleep", "600"])
+    pod = ["--publish", "8079", "--infra-image", "localhost/pause:1", "--label", "router.app=shop"]
+    podman.run("pod", "create", "--name", "pod", *pod)
+    try:
+        labels = ["--label", "router.uris=app.test", "--label", "router.app=web"]
+        web = podman.run("run", "--detach", "--pod", "pod", *labels, IMAGE)
+        wait_until(lambda: place.body("app.test", "/") == "web", "the pod answers")
+        watcher.wait_for("container-shares-network", id=web[:12])
+        podman.run("kill", web)
+        is_gone(place)
+        assert [each["app"] for each in place.identities().values()] == ["shop"]
+    finally:
+        podman.run("pod", "rm", "--force", "--time", "0", "pod")
+    wait_until(lambda: place.identities() == {}, "no identity")
+
+
 # Inside.
+
+
+def test_address_changes_with_the_networks_a_container_is_connected_to(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    place.podman.run("network", "create", "--subnet", "10.89.7.0/24", "second")
+    try:
+        container = place.podman.launch({"router.internal": "back.apps.internal"}, publish=False)
+        first = watcher.wait_for("route-announced", id=container[:12])["address"]
+        place.podman.run("network", "connect", "second", container)
+        wait_until(lambda: len(place.identities()) == 2, "both addresses")
+        place.podman.run("network", "disconnect", "podman", container)
+        second = watcher.wait_for("route-announced", 2, id=container[:12])["address"]
+        wait_until(lambda: list(place.identities()) == [second], "the second address alone")
+        assert first != second
+    finally:
+        place.podman.clear()
+        place.podman.run("network", "rm", "second")
 
 
 def test_labelled_name_leads_from_container_to_container_and_not_from_outside(place: Place, watch: Watch) -> None:
