@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.support.nats import NatsServer
+from tests.support.recorder import MakeBackend, RecordingBackend, Script, plain
 
 # The same examples in every run: what a search finds anew belongs into a test of its own, not into somebody's CI.
 settings.register_profile("deterministic", derandomize=True, deadline=None)
@@ -20,3 +22,17 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def make_backend() -> Iterator[MakeBackend]:
+    """Start backends by script; they end with the test."""
+    started: list[RecordingBackend] = []
+
+    def make(script: Script = plain, **options: Any) -> RecordingBackend:
+        started.append(RecordingBackend(script, **options))
+        return started[-1]
+
+    yield make
+    for each in started:
+        each.close()

@@ -17,7 +17,7 @@ from tests.support.certificates import client_context
 from tests.support.plane import RunningPlane, config
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, RecordingBackend
+from tests.support.recorder import Conversation, RecordingBackend, silent
 from tests.support.waiting import wait_until
 
 HOST = "app.test"
@@ -148,10 +148,6 @@ def test_nothing_of_a_failed_dial_waits_for_the_cycle_collector() -> None:
 
 
 def test_gauges_tell_what_is_now(authority: Authority) -> None:
-    def silent(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
     with RunningPlane(config()) as plane, RecordingBackend(silent) as backend, plane.client() as client:
         plane.route(HOST, backend)
         client.send(GET)

@@ -8,7 +8,7 @@ import pytest
 from router.backend import failure as failures
 from router.backend.connection import BackendConnection
 from tests.backend.receiver import GET, Dialler, Receiver, endpoint
-from tests.support.recorder import Conversation, RecordingBackend, Script, answering
+from tests.support.recorder import Conversation, RecordingBackend, Script, answering, silent
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -244,11 +244,7 @@ async def test_switch_to_another_protocol_is_a_failure(dialler: Dialler) -> None
 
 
 async def test_discarded_connection_tells_its_exchange_nothing_more(dialler: Dialler) -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    with RecordingBackend(script) as backend:
+    with RecordingBackend(silent) as backend:
         connection = await dialler.dial(endpoint(backend.port))
         receiver = Receiver()
         connection.send_request(receiver, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -8,12 +8,10 @@ import pytest
 
 from tests.support.announce import Announcer, status_of
 from tests.support.nats import NatsServer
-from tests.support.recorder import RecordingBackend, Script, plain
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 
 StartRouter = Callable[..., RunningRouter]
-MakeBackend = Callable[..., RecordingBackend]
 FRESH_CONNECTIONS = 40
 """The kernel spreads new connections over the workers: this many meet each of two with all but certainty."""
 
@@ -39,19 +37,6 @@ def start_router(tmp_path: Path, nats_server: NatsServer) -> Iterator[StartRoute
     yield start
     for router in started:
         router.stop()
-
-
-@pytest.fixture
-def make_backend() -> Iterator[MakeBackend]:
-    started: list[RecordingBackend] = []
-
-    def make(script: Script = plain, **options: Any) -> RecordingBackend:
-        started.append(RecordingBackend(script, **options))
-        return started[-1]
-
-    yield make
-    for each in started:
-        each.close()
 
 
 def wait_everywhere(router: RunningRouter, host: str, status: int = 200) -> None:

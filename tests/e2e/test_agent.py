@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import MakeBackend, StartRouter
+from tests.e2e.conftest import StartRouter
 from tests.support.announce import Announcer, status_of
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
+from tests.support.recorder import MakeBackend
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 from tests.support.watching import LOG_MESSAGE, VALUE_METRIC, Datagrams, MetricsAgent, Stream

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import MakeBackend, StartRouter
+from tests.e2e.conftest import StartRouter
 from tests.support.announce import Announcer, status_of
 from tests.support.nats import NatsServer
+from tests.support.recorder import MakeBackend
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 from tests.support.watching import ask

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
+from tests.e2e.conftest import StartRouter, wait_everywhere
 from tests.support.announce import Announcer, status_of
 from tests.support.load import Load
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, plain
+from tests.support.recorder import Conversation, MakeBackend, plain
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 

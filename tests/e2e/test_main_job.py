@@ -14,13 +14,13 @@ from typing import Any
 import yaml
 
 from router.certs import issue, make_ca
-from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
+from tests.e2e.conftest import StartRouter, wait_everywhere
 from tests.support.announce import Announcer, status_of
 from tests.support.certificates import client_context
 from tests.support.nats import NatsServer
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import named
+from tests.support.recorder import MakeBackend, named
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
+from tests.e2e.conftest import StartRouter, wait_everywhere
 from tests.support.announce import Announcer, status_of
 from tests.support.load import Load
 from tests.support.nats import NatsServer
 from tests.support.ports import free_port
+from tests.support.recorder import MakeBackend
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 

@@ -2,10 +2,10 @@
 
 import signal
 
-from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
+from tests.e2e.conftest import StartRouter, wait_everywhere
 from tests.support.announce import Announcer
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation
+from tests.support.recorder import Conversation, MakeBackend
 from tests.support.waiting import wait_until
 
 UPGRADE = "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"

@@ -1,9 +1,9 @@
 """Sticky sessions and instances by name with two workers: the request alone decides, whoever reads it."""
 
-from tests.e2e.conftest import FRESH_CONNECTIONS, MakeBackend, StartRouter, wait_everywhere
+from tests.e2e.conftest import FRESH_CONNECTIONS, StartRouter, wait_everywhere
 from tests.support.announce import Announcer
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import Conversation, Script
+from tests.support.recorder import Conversation, MakeBackend, Script
 
 APP = "0a1b2c3d-0000-4000-8000-00000000000a"
 

@@ -4,11 +4,11 @@ import os
 import signal
 import threading
 
-from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
+from tests.e2e.conftest import StartRouter, wait_everywhere
 from tests.support.announce import Announcer
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, named
+from tests.support.recorder import Conversation, MakeBackend, named
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 

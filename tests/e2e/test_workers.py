@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from tests.e2e.conftest import MakeBackend, StartRouter, wait_everywhere
+from tests.e2e.conftest import StartRouter, wait_everywhere
 from tests.support import processes
 from tests.support.announce import Announcer, status_of
 from tests.support.load import Load
-from tests.support.recorder import named
+from tests.support.recorder import MakeBackend, named
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 

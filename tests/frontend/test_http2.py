@@ -34,7 +34,7 @@ from tests.support.h2peer import (
     window_update,
 )
 from tests.support.plane import RunningPlane, config
-from tests.support.recorder import Conversation, RecordingBackend, Script, plain
+from tests.support.recorder import Conversation, RecordingBackend, Script, plain, silent
 from tests.support.waiting import wait_until
 
 HOST = "app.test"
@@ -328,11 +328,7 @@ def test_floods_are_cut_off_and_harm_nobody_else(
 
 
 def test_rapid_resets_reach_the_backend_a_few_times_only(plane: RunningPlane) -> None:
-    def slow(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    with RecordingBackend(slow) as backend:
+    with RecordingBackend(silent) as backend:
         plane.route(HOST, backend)
         with H2Peer(plane.port) as bad:
             for start in range(1, 40_001, 2000):
@@ -381,10 +377,6 @@ def test_malformed_streams_are_counted(peer: H2Peer, plane: RunningPlane) -> Non
 
 
 def test_a_client_that_goes_cancels_all_its_requests(plane: RunningPlane) -> None:
-    def silent(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
     with RecordingBackend(silent) as backend:
         plane.route(HOST, backend)
         with H2Peer(plane.port) as peer:

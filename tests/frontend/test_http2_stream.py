@@ -26,7 +26,7 @@ from tests.support.h2peer import (
     window_update,
 )
 from tests.support.plane import RunningPlane, config
-from tests.support.recorder import Conversation, RecordingBackend, Script, answering, plain
+from tests.support.recorder import Conversation, RecordingBackend, Script, answering, plain, silent
 from tests.support.waiting import wait_until
 
 HOST = "app.test"
@@ -177,10 +177,6 @@ def test_an_answer_before_the_body_is_complete_ends_the_upload(peer: H2Peer, ser
 def test_a_cancelled_request_aborts_the_backend_and_is_logged_as_such(
     peer: H2Peer, plane: RunningPlane, serve: Serve
 ) -> None:
-    def silent(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
     backend = serve(silent)
     peer.request(1, get())
     wait_until(lambda: backend.requests, "the request has arrived")
@@ -240,10 +236,6 @@ def test_a_refused_request_with_a_body_leaves_the_connection_usable(peer: H2Peer
 
 
 def test_the_time_out_of_http2_exchanges_is_their_own() -> None:
-    def silent(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
     keys = {"enable_http2_cleartext": True, "http_2_endpoint_timeout": 0.1, "http_1_endpoint_timeout": 60.0}
     with RunningPlane(config(**keys)) as hasty, RecordingBackend(silent) as backend:
         hasty.route(HOST, backend)

@@ -11,7 +11,7 @@ import pytest
 from tests.support.announce import Announcer, Routes
 from tests.support.nats import NatsServer
 from tests.support.rawclient import RawClient
-from tests.support.recorder import RecordingBackend, Script, plain
+from tests.support.recorder import RecordingBackend, plain
 from tests.support.router import RunningRouter
 
 
@@ -102,17 +102,3 @@ def backend() -> Iterator[RecordingBackend]:
     """A backend that answers 200 ``ok`` to everything."""
     with RecordingBackend(plain) as running:
         yield running
-
-
-@pytest.fixture
-def make_backend() -> Iterator[Callable[[Script], RecordingBackend]]:
-    """Start backends by script; they end with the test."""
-    started: list[RecordingBackend] = []
-
-    def make(script: Script = plain, **options: Any) -> RecordingBackend:
-        started.append(RecordingBackend(script, **options))
-        return started[-1]
-
-    yield make
-    for each in started:
-        each.close()

@@ -3,17 +3,15 @@
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Truncated
-from tests.support.recorder import Conversation, RecordingBackend, answering
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, answering, silent
 from tests.support.waiting import wait_until
-
-MakeBackend = Callable[..., RecordingBackend]
 
 LINE = re.compile(
     r"(?P<host>\S*) - \[(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z)\] "
@@ -158,11 +156,7 @@ def test_router_error_set_by_the_app_is_logged(live: Live, client: RawClient, ma
 
 
 def test_client_that_leaves_before_the_answer_is_logged_as_499(live: Live, make_backend: MakeBackend) -> None:
-    def hold(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    backend = make_backend(hold)
+    backend = make_backend(silent)
     host = live.route(backend)
     with live.client() as client:
         client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

@@ -14,10 +14,9 @@ from tests.support.certificates import server_context
 from tests.support.odd_certificates import dns, make
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, RecordingBackend, named, plain
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, named, plain
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the request.\n"
 
 

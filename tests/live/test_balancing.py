@@ -1,7 +1,6 @@
 """Who gets a request: availability zones, turns, marks, attempts, and the connections they are made on."""
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,8 @@ from router.certs import issue, make_ca
 from tests.live.conftest import Live, StartLive
 from tests.support.certificates import server_context
 from tests.support.ports import free_port
-from tests.support.recorder import Conversation, RecordingBackend, named
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, named
 from tests.support.waiting import wait_until
-
-MakeBackend = Callable[..., RecordingBackend]
 
 
 @pytest.fixture(scope="module")

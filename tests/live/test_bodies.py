@@ -2,15 +2,13 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.live.conftest import Live
 from tests.support.rawclient import BadResponse, RawClient
-from tests.support.recorder import CONTINUE, OK, Conversation, RecordingBackend, answering
-
-MakeBackend = Callable[..., RecordingBackend]
+from tests.support.recorder import CONTINUE, OK, Conversation, MakeBackend, RecordingBackend, answering
 
 
 def echo(conversation: Conversation) -> None:

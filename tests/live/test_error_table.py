@@ -23,7 +23,7 @@ from tests.live.conftest import Live, StartLive
 from tests.support.certificates import client_context, server_context
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import Conversation, RecordingBackend, Script, answering, plain
+from tests.support.recorder import Conversation, RecordingBackend, Script, answering, plain, silent
 from tests.support.waiting import wait_until
 
 APP = "0a1b2c3d-0000-4000-8000-00000000000a"
@@ -83,15 +83,10 @@ def emptied(scene: Scene) -> None:
 
 
 def busy(scene: Scene) -> None:
-    backend = scene.app(lambda conversation: hold(conversation))
+    backend = scene.app(silent)
     occupant = scene.client()
     occupant.send(f"GET / HTTP/1.1\r\nHost: {scene.host}\r\n\r\n".encode())
     wait_until(lambda: backend.requests, "the endpoint is occupied")
-
-
-def hold(conversation: Conversation) -> None:
-    conversation.read_request()
-    conversation.wait_for_end()
 
 
 def ordinary(scene: Scene) -> None:
@@ -291,7 +286,7 @@ ROWS = {
     "refused": of_backend(502, GATEWAY, refusing, "endpoint_failure ("),
     "left": of_backend(502, GATEWAY, scripted(leave), "endpoint_failure (EOF)"),
     "reset": of_backend(502, GATEWAY, scripted(reset)),
-    "silent": of_backend(502, GATEWAY, scripted(hold), "endpoint_failure (context deadline exceeded)"),
+    "silent": of_backend(502, GATEWAY, scripted(silent), "endpoint_failure (context deadline exceeded)"),
     "no HTTP": of_backend(502, GATEWAY, scripted(answering(b"SSH-2.0-x\r\n\r\n"))),
     "too many response headers": of_backend(
         502,

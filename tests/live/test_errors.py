@@ -1,17 +1,16 @@
 """Every answer that the router makes itself, byte for byte: platforms and scripts parse them."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import Conversation, RecordingBackend, plain
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, plain, silent
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the request.\n"
 
 
@@ -92,11 +91,7 @@ def test_pool_without_endpoints_is_503(with_empty_pools: Live, backend: Recordin
 
 
 def test_all_endpoints_at_their_limit_is_503(with_empty_pools: Live, make_backend: MakeBackend) -> None:
-    def hang(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    backend = make_backend(hang)
+    backend = make_backend(silent)
     host = with_empty_pools.route(backend)
     with with_empty_pools.client() as occupant, with_empty_pools.client() as client:
         occupant.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

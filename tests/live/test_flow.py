@@ -10,10 +10,9 @@ import pytest
 from tests.live.conftest import Live
 from tests.support.processes import open_sockets, resident_bytes
 from tests.support.rawclient import BadResponse, RawClient
-from tests.support.recorder import Conversation, RecordingBackend, plain
+from tests.support.recorder import Conversation, MakeBackend, plain, silent
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 MEBIBYTE = 1 << 20
 PIECE = bytes(64 * 1024)
 
@@ -318,11 +317,7 @@ def test_thousands_of_clients_that_leave_harm_no_endpoint(live: Live, make_backe
 
 
 def test_backends_connection_ends_with_its_client(live: Live, make_backend: MakeBackend) -> None:
-    def hold(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    backend = make_backend(hold)
+    backend = make_backend(silent)
     host = live.route(backend)
     for leave in (RawClient.close, RawClient.reset):
         client = live.client()

@@ -2,7 +2,6 @@
 
 import ssl
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,8 @@ from tests.support.certificates import client_context, server_context
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets, resident_bytes
 from tests.support.rawclient import RawClient
-from tests.support.recorder import RecordingBackend
+from tests.support.recorder import MakeBackend
 from tests.support.waiting import wait_until
-
-MakeBackend = Callable[..., RecordingBackend]
 
 
 @pytest.fixture(scope="module")

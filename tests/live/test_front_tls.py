@@ -5,7 +5,7 @@ import datetime
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,9 @@ from tests.support.odd_certificates import dns, make
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
 from tests.support.rawclient import RawClient, Truncated
-from tests.support.recorder import RecordingBackend
+from tests.support.recorder import MakeBackend, RecordingBackend
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 NAMES = {"default": ["default.test"], "one": ["one.test"], "wild": ["*.wild.test"], "exact": ["exact.wild.test"]}
 SUITES = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
 

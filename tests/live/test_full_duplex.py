@@ -14,10 +14,8 @@ from router.certs import Authority, issue, make_ca
 from tests.live.conftest import Live, StartLive
 from tests.support.certificates import server_context
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, Ended, RecordingBackend
+from tests.support.recorder import Conversation, Ended, MakeBackend
 from tests.support.waiting import wait_until
-
-MakeBackend = Callable[..., RecordingBackend]
 
 MIB = 1024 * 1024
 UPLOAD = random.Random(4).randbytes(MIB) * 32

@@ -3,17 +3,15 @@
 import base64
 import http.client
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.ports import free_port
-from tests.support.recorder import Conversation, RecordingBackend, named
+from tests.support.recorder import MakeBackend, RecordingBackend, named, silent
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 OPTIONS = {"loadbalancing": "hash", "hash_header": "X-Tenant"}
 OWNERS = {"tenant-a": b"inst-3", "tenant-b": b"inst-1", "tenant-c": b"inst-2"}
 """GOROUTER.md §6.9, with 3001 slots."""
@@ -83,11 +81,7 @@ def test_retry_goes_to_the_next_instance_and_always_the_same(live: Live, make_ba
 def test_overloaded_owner_is_passed_over(start_live: StartLive, make_backend: MakeBackend) -> None:
     live = start_live({"backends": {"max_conns": 1}})
 
-    def hold(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    holding = make_backend(hold)
+    holding = make_backend(silent)
     host = live.host()
     live.routes.register(host, backend=holding, private_instance_id="inst-3", options=OPTIONS)
     for name in ("inst-1", "inst-2"):
@@ -99,12 +93,8 @@ def test_overloaded_owner_is_passed_over(start_live: StartLive, make_backend: Ma
 
 
 def test_owner_with_more_than_its_share_is_passed_over(live: Live, make_backend: MakeBackend) -> None:
-    def hold(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
     options = {**OPTIONS, "hash_balance": "1.25"}
-    holding = make_backend(hold)
+    holding = make_backend(silent)
     host = live.host()
     live.routes.register(host, backend=holding, private_instance_id="inst-3", options=options)
     for name in ("inst-1", "inst-2"):

@@ -2,15 +2,14 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.rawclient import RawClient
-from tests.support.recorder import OK, RecordingBackend, Request, answering
+from tests.support.recorder import OK, MakeBackend, RecordingBackend, Request, answering
 
-MakeBackend = Callable[..., RecordingBackend]
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 

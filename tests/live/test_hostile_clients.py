@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Callable
 
 import pytest
 
@@ -13,10 +12,9 @@ from tests.support.load import Load
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, RecordingBackend
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 MANY = 200
 
 

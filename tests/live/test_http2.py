@@ -5,7 +5,6 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,9 @@ from tests.live.test_front_tls import https_config
 from tests.support.certificates import client_context
 from tests.support.h2peer import DATA, END_HEADERS, GOAWAY, HEADERS, SETTINGS, H2Peer, frame, get, headers
 from tests.support.needs import needs
-from tests.support.recorder import RecordingBackend, answering, plain
+from tests.support.recorder import MakeBackend, RecordingBackend, answering, plain
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 AUTHORITY = make_ca()
 
 

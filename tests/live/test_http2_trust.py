@@ -1,7 +1,6 @@
 """HTTP/2 clients of a whole router at domains with mutual TLS, and on routes with a service in front."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,8 @@ from tests.live.test_front_tls import https_config
 from tests.live.test_mtls_domains import CA_APPS, CALLER, DOMAIN
 from tests.live.test_route_services_router import Platform, bind, passes_on, url_of
 from tests.support.needs import needs
-from tests.support.recorder import RecordingBackend
+from tests.support.recorder import MakeBackend, RecordingBackend
 
-MakeBackend = Callable[..., RecordingBackend]
 OPEN = "open.test"
 
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from tests.live.test_front_tls import https_config
 from tests.support.certificates import client_context
 from tests.support.odd_certificates import Odd, make
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import RecordingBackend, named
+from tests.support.recorder import MakeBackend, RecordingBackend, named
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 CA_APPS = make("CN=instance identity CA", authority=True)
 CA_OTHERS = make("CN=partners", authority=True)
 CALLER = make("O=Acme, Inc/OU=organization:org-1/OU=space:space-1/OU=app:app-1/CN=instance", CA_APPS)

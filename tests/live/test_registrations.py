@@ -5,7 +5,6 @@ import http.client
 import json
 import ssl
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from tests.support.certificates import server_context
 from tests.support.nats import NatsServer
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, RecordingBackend, named, plain
+from tests.support.recorder import MakeBackend, RecordingBackend, named, plain, silent
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 APP = "0a1b2c3d-0000-4000-8000-00000000000a"
 WEB = "0a1b2c3d-0000-4000-8000-00000000000b"
 TASK = "0a1b2c3d-0000-4000-8000-00000000000c"
@@ -59,11 +57,6 @@ def listed(live: Live, host: str) -> list[dict[str, Any]]:
 
 def wait_for_pruning(live: Live, host: str) -> None:
     live.router.wait_for_log("pruned-route", where=lambda line: bool(line["data"]["uri"] == host))
-
-
-def hold(conversation: Conversation) -> None:
-    conversation.read_request()
-    conversation.wait_for_end()
 
 
 # Register.
@@ -334,7 +327,7 @@ def test_segments_are_served_as_configured(
 
 def test_one_message_is_one_endpoint_for_all_its_uris(start_live: StartLive, make_backend: MakeBackend) -> None:
     live = start_live({"backends": {"max_conns": 1}})
-    backend = make_backend(hold)
+    backend = make_backend(silent)
     first, second, apart = live.host(), live.host(), live.host()
     live.routes.register(first, second, backend=backend)
     live.routes.register(apart, backend=backend)

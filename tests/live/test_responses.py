@@ -7,12 +7,10 @@ import pytest
 
 from tests.live.conftest import Live
 from tests.support.rawclient import RawClient, Truncated
-from tests.support.recorder import Conversation, RecordingBackend, Script, answering
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, Script, answering
 
 BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the request.\n"
 OWN = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown"
-
-MakeBackend = Callable[..., RecordingBackend]
 
 
 def ok_with(*lines: bytes, body: bytes = b"ok") -> bytes:

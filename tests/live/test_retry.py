@@ -11,10 +11,8 @@ import pytest
 from tests.live.conftest import Live, StartLive
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, RecordingBackend, named
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, named, silent
 from tests.support.waiting import wait_until
-
-MakeBackend = Callable[..., RecordingBackend]
 
 
 @pytest.fixture
@@ -62,11 +60,7 @@ def test_round_robin_gives_every_endpoint_its_share(
 
 
 def test_least_connection_prefers_the_idle_endpoint(least: Live, make_backend: MakeBackend) -> None:
-    def busy(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    hanging = make_backend(busy)
+    hanging = make_backend(silent)
     host = least.route(hanging)
     with least.client() as occupant, least.client() as client:
         occupant.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
@@ -78,11 +72,7 @@ def test_least_connection_prefers_the_idle_endpoint(least: Live, make_backend: M
 def test_least_connection_of_a_route_wins_over_the_global_algorithm(
     live: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
-    def busy(conversation: Conversation) -> None:
-        conversation.read_request()
-        conversation.wait_for_end()
-
-    hanging = make_backend(busy)
+    hanging = make_backend(silent)
     host = live.route(hanging)
     with live.client() as occupant:
         occupant.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

@@ -1,14 +1,13 @@
 """``http_rewrite``: on every response that a handler makes, and on no others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.rawclient import RawClient
-from tests.support.recorder import RecordingBackend, answering
+from tests.support.recorder import MakeBackend, answering
 
-MakeBackend = Callable[..., RecordingBackend]
 HSTS = "max-age=31536000; includeSubDomains"
 RULES = {
     "add_headers_if_not_present": [

@@ -19,7 +19,7 @@ from tests.support.certificates import client_context, server_context
 from tests.support.plane import RunningPlane, config
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import Conversation, RecordingBackend, Request, Script, plain
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, Request, Script, plain
 from tests.support.waiting import wait_until
 
 SECRET = "my-secret"
@@ -31,7 +31,6 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: w
 FAILED = "Failed to validate Route Service Signature: "
 
 Start = Callable[..., RunningPlane]
-MakeBackend = Callable[..., RecordingBackend]
 
 
 class Identity:

@@ -20,10 +20,9 @@ from tests.support.certificates import client_context, server_context
 from tests.support.odd_certificates import dns, make
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import Conversation, RecordingBackend, Script, named, plain
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, Script, named, plain
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 SECRET, OLD_SECRET = "my-secret", "the-one-before"
 THREE = ("X-CF-Forwarded-Url", "X-CF-Proxy-Signature", "X-CF-Proxy-Metadata")
 FAILED = "Failed to validate Route Service Signature: "

@@ -9,10 +9,8 @@ import pytest
 
 from router.routing.records import PoolOptions, SetPoolOptions
 from tests.support.plane import RunningPlane, config
-from tests.support.recorder import Conversation, RecordingBackend, named
+from tests.support.recorder import Conversation, MakeBackend, named, silent
 from tests.support.waiting import wait_until
-
-MakeBackend = Callable[..., RecordingBackend]
 
 
 @pytest.fixture
@@ -27,11 +25,6 @@ def run() -> Iterator[Callable[..., RunningPlane]]:
     yield start
     for plane in started:
         plane.__exit__(None, None, None)
-
-
-def silent(conversation: Conversation) -> None:
-    conversation.read_request()
-    conversation.wait_for_end()
 
 
 def test_time_of_http_1_clients_counts_before_the_common_one(

@@ -1,14 +1,11 @@
 """Sticky sessions with real clients and endpoints: who gets a request, and which cookies come back."""
 
-from collections.abc import Callable
-
 import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.rawclient import RawClient, Response
-from tests.support.recorder import Conversation, RecordingBackend, Script
+from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, Script
 
-MakeBackend = Callable[..., RecordingBackend]
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 
 

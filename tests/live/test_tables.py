@@ -9,9 +9,8 @@ import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.rawclient import RawClient
-from tests.support.recorder import RecordingBackend, named, plain
+from tests.support.recorder import MakeBackend, RecordingBackend, named, plain
 
-MakeBackend = Callable[..., RecordingBackend]
 Ask = Callable[..., str]
 
 

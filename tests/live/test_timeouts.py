@@ -2,17 +2,16 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.live.conftest import Live, StartLive
 from tests.support.rawclient import RawClient, Truncated
-from tests.support.recorder import Conversation, RecordingBackend, named
+from tests.support.recorder import Conversation, MakeBackend, named, silent
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the request.\n"
 
 
@@ -35,11 +34,6 @@ def client(hasty: Live) -> Iterator[RawClient]:
         yield connected
 
 
-def hang(conversation: Conversation) -> None:
-    conversation.read_request()
-    conversation.wait_for_end()
-
-
 def check_deadline_exceeded(response: Any) -> None:
     assert (response.status, response.body) == (502, BAD_GATEWAY)
     assert response.header("X-Cf-Routererror") == "endpoint_failure (context deadline exceeded)"
@@ -48,7 +42,7 @@ def check_deadline_exceeded(response: Any) -> None:
 def test_silent_backend_is_502_after_one_attempt(
     hasty: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
-    backends = [make_backend(hang) for _ in range(2)]
+    backends = [make_backend(silent) for _ in range(2)]
     host = hasty.route(*backends)
     check_deadline_exceeded(client.get(host=host))
     assert sum(len(backend.requests) for backend in backends) == 1
@@ -58,7 +52,7 @@ def test_silent_backend_is_502_after_one_attempt(
 def test_timed_out_endpoint_stays_in_use(hasty: Live, client: RawClient, make_backend: MakeBackend) -> None:
     def first_hangs(conversation: Conversation) -> None:
         if conversation.number == 0:
-            hang(conversation)
+            silent(conversation)
         named("alive")(conversation)
 
     host = hasty.route(make_backend(first_hangs))
@@ -147,7 +141,7 @@ def test_idle_kept_connection_is_closed(hasty: Live, client: RawClient, make_bac
 def test_body_that_stops_coming_is_cut_and_its_backend_let_go(
     hasty: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
-    backend = make_backend(hang)
+    backend = make_backend(silent)
     host = hasty.route(backend)
     client.send(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\nhalf".encode())
     assert client.read_until_end()[:12] in (b"", b"HTTP/1.1 502", b"HTTP/1.1 408")
@@ -161,13 +155,13 @@ def test_websocket_has_no_endpoint_timeout(hasty: Live, client: RawClient, make_
         conversation.send(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         # Longer than every limit of this router: others are timed out meanwhile.
         with hasty.client() as other:
-            assert other.get(host=silent).status == 502
+            assert other.get(host=hanging).status == 502
         with hasty.client() as other:
             assert other.is_closed_by_peer()
         conversation.send(b"late")
         conversation.wait_for_end()
 
-    silent = hasty.route(make_backend(hang))
+    hanging = hasty.route(make_backend(silent))
     host = hasty.route(make_backend(tunnel))
     client.send(
         f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -180,7 +174,7 @@ def test_websocket_has_no_endpoint_timeout(hasty: Live, client: RawClient, make_
 def test_upgrade_that_nobody_answers_is_timed_out(
     hasty: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
-    host = hasty.route(make_backend(hang))
+    host = hasty.route(make_backend(silent))
 
     check_deadline_exceeded(client.get(host=host, headers="Connection: Upgrade\r\nUpgrade: websocket\r\n"))
 
@@ -188,9 +182,9 @@ def test_upgrade_that_nobody_answers_is_timed_out(
 def test_time_outs_of_one_exchange_leave_others_alone(
     hasty: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
-    silent, lively = hasty.route(make_backend(hang)), hasty.route(make_backend(named("lively")))
+    hanging, lively = hasty.route(make_backend(silent)), hasty.route(make_backend(named("lively")))
     with hasty.client() as victim:
-        victim.send(f"GET / HTTP/1.1\r\nHost: {silent}\r\n\r\n".encode())
+        victim.send(f"GET / HTTP/1.1\r\nHost: {hanging}\r\n\r\n".encode())
         victim.socket.setblocking(False)
         while True:
             assert client.get(host=lively).body == b"lively"

@@ -4,7 +4,7 @@ import asyncio
 import random
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,10 +15,9 @@ from websockets.typing import Subprotocol
 from tests.live.conftest import Live
 from tests.support.ports import free_port
 from tests.support.rawclient import BadResponse, RawClient
-from tests.support.recorder import Conversation, RecordingBackend, named
+from tests.support.recorder import Conversation, MakeBackend, named
 from tests.support.waiting import wait_until
 
-MakeBackend = Callable[..., RecordingBackend]
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 

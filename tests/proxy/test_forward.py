@@ -14,7 +14,7 @@ from tests.support.certificates import server_context
 from tests.support.plane import RunningPlane
 from tests.support.ports import free_port
 from tests.support.rawclient import Response
-from tests.support.recorder import Conversation, RecordingBackend, answering, named, plain
+from tests.support.recorder import Conversation, RecordingBackend, answering, named, plain, silent
 from tests.support.waiting import wait_until
 
 HOST = "app.test"
@@ -38,11 +38,6 @@ def failures(plane: RunningPlane) -> list[dict[str, Any]]:
 def hang_up(conversation: Conversation) -> None:
     """Read a request and close without an answer."""
     conversation.read_request()
-
-
-def silent(conversation: Conversation) -> None:
-    conversation.read_request()
-    conversation.wait_for_end()
 
 
 # Steps before an endpoint is chosen.

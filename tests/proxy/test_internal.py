@@ -23,7 +23,7 @@ from router.routing.internal_records import (
 from tests.proxy.conftest import StartPlane
 from tests.support.plane import RunningPlane
 from tests.support.rawclient import RawClient, Response, Truncated
-from tests.support.recorder import Conversation, RecordingBackend, plain
+from tests.support.recorder import Conversation, RecordingBackend, plain, silent
 from tests.support.waiting import wait_until
 
 NAME = "back.apps.internal"
@@ -35,11 +35,6 @@ INTERNAL: dict[str, Any] = {
     "addresses": ["127.0.0.1"],
 }
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
-
-
-def hang(conversation: Conversation) -> None:
-    conversation.read_request()
-    conversation.wait_for_end()
 
 
 def stream(conversation: Conversation) -> None:
@@ -172,14 +167,14 @@ def test_caller_headers_from_outside_do_not_reach_public_apps(plane: RunningPlan
     ],
     ids=["policy", "caller", "instance", "name", "policies lost"],
 )
-@pytest.mark.parametrize("script", [stream, tunnel, hang])
+@pytest.mark.parametrize("script", [stream, tunnel, silent])
 def test_permission_taken_back_ends_what_it_permitted(plane: RunningPlane, script: Any, change: Any) -> None:
     with RecordingBackend(script) as backend:
         furnish(plane, backend)
         with RawClient(plane.internal_port, source=FRONT) as client:
             client.send(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n{UPGRADE if script is tunnel else ''}\r\n".encode())
             wait_until(lambda: len(backend.requests) == 1, "the request arrives")
-            if script is not hang:
+            if script is not silent:
                 client.read_line()
             plane.apply(change)
             client.read_until_end()

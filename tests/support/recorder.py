@@ -210,6 +210,12 @@ def plain(conversation: Conversation) -> None:
             conversation.answer()
 
 
+def silent(conversation: Conversation) -> None:
+    """Read one request and never answer it."""
+    conversation.read_request()
+    conversation.wait_for_end()
+
+
 def named(name: str) -> Script:
     """Answer every request with 200 and a body that tells who answered."""
 
@@ -387,3 +393,7 @@ def _parse_head(raw: bytes) -> Request:
         name, _, value = line.decode("latin-1").partition(":")
         headers.append((name.strip(), value.strip()))
     return Request(parts[0], " ".join(parts[1:-1]), parts[-1], headers, raw)
+
+
+MakeBackend = Callable[..., RecordingBackend]
+"""The fixture ``make_backend``: takes a script and the options of `RecordingBackend`."""
