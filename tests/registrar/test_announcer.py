@@ -233,7 +233,7 @@ async def test_one_malformed_route_keeps_all_from_being_announced(nats_server: N
 
 async def test_message_too_large_for_nats_is_refused_before_it_is_sent(nats_server: NatsServer) -> None:
     async with announcer(nats_server) as tested:
-        uris = [f"a{number}.example.com" for number in range(60_000)]
+        uris = [f"a.example.com/{number}/{'x' * 120}" for number in range(9000)]
         with pytest.raises(AnnouncementError, match="too large"):
             await tested.announce(Announcement(host="10.0.0.7", port=1, uris=uris))
 

@@ -73,7 +73,7 @@ async def test_what_left_the_scripts_session_and_writes_for_ever_holds_nobody_up
     )
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
     assert not outcome.healthy
-    assert outcome.reason.startswith("exit status 1: ")
+    assert outcome.reason.startswith("exit status 1")
 
 
 async def test_script_that_cannot_be_run_is_told(tmp_path: Path) -> None:
