@@ -467,12 +467,12 @@ class ClientConnection(FrontendConnection):
     def _refuse_version(self, error: UnsupportedVersion) -> None:
         """Answer another HTTP version as Gorouter does: 505, but HTTP/1.2 and the like with a bare 400, and the
         preface of an HTTP/2 connection as a request without a host. The last two are logged."""
-        if error.major != 1 and error.method != b"PRI":
+        if error.major != 1 and error.head.method != b"PRI":
             self._transport.write(version_not_supported(self.proxy.date_line))
             self._linger()
             return
         self.protocol = error.version
-        self._head = RequestHead(error.method, error.target, 1)
+        self._head = error.head
         exchange = self.exchange = Exchange(self.proxy, self, self._head)
         exchange.request_id = self.proxy.new_request_id()
         self._phase = _AWAIT

@@ -15,7 +15,7 @@ import re
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _LINE = re.compile(rb"(" + TOKEN + rb"):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
-_OTHER_VERSION = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9]++)\.([0-9]++)")
+_OTHER_VERSION = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?")
 _LENGTH_DIGITS = 18
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -137,13 +137,17 @@ class EmptyContentLength(BadMessage):
 
 
 class UnsupportedVersion(BadMessage):
-    """A request line of an HTTP version that is not 1.0 or 1.1; ``major`` tells which answer it gets."""
+    """A request of an HTTP version that is not 1.0 or 1.1; ``major`` tells which answer it gets.
 
-    def __init__(self, major: int, method: bytes, target: bytes, version: bytes) -> None:
+    Attributes:
+        head: what is known of the request, for the log: all of it for 1.2 to 1.9, else its first line.
+        version: as the client wrote it.
+    """
+
+    def __init__(self, major: int, head: "RequestHead", version: bytes) -> None:
         super().__init__(505, "unsupported protocol version")
         self.major = major
-        self.method = method
-        self.target = target
+        self.head = head
         self.version = version
 
 
@@ -334,7 +338,7 @@ def parse_request_head(raw: bytes, previous: RequestHead | None = None) -> Reque
     line, block = (raw[:end], raw[end:]) if end >= 0 else (raw, b"")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        raise _bad_request_line(line)
+        raise _bad_request_line(line, block)
     method, target, minor = match.groups()
     if method == b"CONNECT":
         raise BadMessage(400, "CONNECT is not supported")
@@ -385,11 +389,17 @@ def _read_block(head: RequestHead, block: bytes) -> None:
     )
 
 
-def _bad_request_line(line: bytes) -> BadMessage:
+def _bad_request_line(line: bytes, block: bytes) -> BadMessage:
+    """Return the error of a request line that is none of HTTP/1.0 or 1.1; raises it if the lines below are worse."""
     match = _OTHER_VERSION.fullmatch(line)
     if match is None:
         return BadMessage(400, "malformed request line")
-    return UnsupportedVersion(int(match[3]), match[1], match[2], b"HTTP/" + match[3] + b"." + match[4])
+    method, target, major, minor = match.groups()
+    if major == b"1":
+        head = parse_request_head(b"%b %b HTTP/1.1%b" % (method, target, block))
+    else:
+        head = RequestHead(method, target, 1)
+    return UnsupportedVersion(int(major), head, b"HTTP/%b.%b" % (major, minor))
 
 
 def _check_target(head: RequestHead) -> None:

@@ -472,8 +472,9 @@ def test_row_with_an_error_page_and_rewriting_rules(name: str, dressed_scene: Sc
 def test_unsupported_version_is_a_bare_400(version: str, dressed: Live) -> None:
     host = dressed.host()
     with dressed.client() as client:
-        client.send(f"GET / {version}\r\nHost: {host}\r\n\r\n".encode())
+        client.send(f"GET / {version}\r\nHost: {host}\r\nUser-Agent: ua\r\n\r\n".encode())
         assert client.read_until_end() == b"HTTP/1.0 400 Bad Request\r\n\r\n"
+    assert f'"GET / {version}" "-" 0 0 "-" "ua"' in dressed.router.wait_access_line(f"{host} - [")
 
 
 @pytest.mark.parametrize("page", [False, True])

@@ -188,19 +188,25 @@ def test_malformed_request_line_is_refused(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "major", "version"),
+    ("line", "major", "version", "host"),
     [
-        (b"GET / HTTP/1.2", 1, b"HTTP/1.2"),
-        (b"GET / HTTP/2.0", 2, b"HTTP/2.0"),
-        (b"GET / HTTP/0.9", 0, b"HTTP/0.9"),
-        (b"PRI * HTTP/2.0", 2, b"HTTP/2.0"),
+        (b"GET / HTTP/1.2", 1, b"HTTP/1.2", b"a.test"),
+        (b"GET / HTTP/2.0", 2, b"HTTP/2.0", b""),
+        (b"GET / HTTP/0.9", 0, b"HTTP/0.9", b""),
+        (b"PRI * HTTP/2.0", 2, b"HTTP/2.0", b""),
     ],
 )
-def test_other_version_is_told_apart(line: bytes, major: int, version: bytes) -> None:
+def test_other_version_is_told_apart(line: bytes, major: int, version: bytes, host: bytes) -> None:
     with pytest.raises(UnsupportedVersion) as caught:
-        parse_request_head(line)
+        parse_request_head(request(b"Host: a.test", start=line))
 
-    assert (caught.value.status, caught.value.major, caught.value.version) == (505, major, version)
+    error = caught.value
+    assert (error.status, error.major, error.version, error.head.host) == (505, major, version, host)
+
+
+@pytest.mark.parametrize("lines", [[], [b"Host: a", b"Host: b"], [b"Host: a", b"no colon"]])
+def test_mistakes_below_the_line_count_for_more_than_another_1_x_version(lines: list[bytes]) -> None:
+    assert refusal(request(*lines, start=b"GET / HTTP/1.2"))[0] == 400
 
 
 @pytest.mark.parametrize(
