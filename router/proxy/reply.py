@@ -193,6 +193,11 @@ def bad_request(status: int, cause: str) -> Reply:
     return refusal(status, text)
 
 
+def expectation_failed() -> Reply:
+    """Build the answer to ``Expect`` with anything but ``100-continue`` (GOROUTER.md §5.1), which has no body."""
+    return Reply(417, [], b"", close=True)
+
+
 def refusal(status: int, text: bytes) -> Reply:
     """Build the answer to what never became a request (GOROUTER.md §5.1)."""
     return Reply(status, [_TEXT], text, close=True)

@@ -13,6 +13,8 @@ _HARMLESS_TOKENS = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
 (RFC 9110 §10.1.4), and ``trailers`` goes on all the same."""
 _UNLISTABLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
 """Fields that frame or route this message cannot be declared to be hop-by-hop."""
+_LENGTH_EXPECTED = frozenset({b"POST", b"PUT", b"PATCH"})
+"""Methods whose servers want to be told that there is no body (RFC 9110 §8.6); some answer 411 otherwise."""
 _LOGGED = frozenset({b"user-agent", b"referer"})
 """What the access log says does not depend on a client's Connection field."""
 
@@ -126,7 +128,7 @@ def request_prefix(
         parts.append(b"Transfer-Encoding: chunked")
         if b"trailer" in special:
             parts.append(b"Trailer: " + special[b"trailer"])
-    elif b"content-length" in special:
+    elif b"content-length" in special or head.method in _LENGTH_EXPECTED:
         parts.append(b"Content-Length: 0")
     if rare:
         if b"te" in special and b"trailers" in connection_tokens(special[b"te"]):

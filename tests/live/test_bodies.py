@@ -319,8 +319,20 @@ def test_router_made_answer_to_an_expectation_needs_no_body(live: Live, client: 
 def test_other_expectations_are_417(value: str, live: Live, client: RawClient, backend: RecordingBackend) -> None:
     host = live.route(backend)
     client.send(request(host, f"Expect: {value}", "Content-Length: 5", body=b"hello"))
-    assert client.read_response().status == 417
+    response = client.read_response()
+    assert (response.status, response.body, response.header("Connection")) == (417, b"", "close")
     assert backend.requests == []
+    assert ' 417 0 0 "' in live.router.wait_access_line(f"{host} - [")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_missing_body_of_a_method_that_has_one_is_told_the_backend(
+    method: str, live: Live, client: RawClient, backend: RecordingBackend
+) -> None:
+    host = live.route(backend)
+    client.send(f"{method} / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert client.read_response().status == 200
+    assert backend.requests[-1].header("Content-Length") == "0"
 
 
 def test_expectation_is_matched_in_any_case(live: Live, client: RawClient, make_backend: MakeBackend) -> None:

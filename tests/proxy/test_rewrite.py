@@ -56,6 +56,10 @@ def test_request_is_passed_on_with_what_the_router_adds() -> None:
     [
         ([b"Content-Length: 5"], b"POST / HTTP/1.1", [b"Content-Length: 5"]),
         ([b"Content-Length: 0"], b"POST / HTTP/1.1", [b"Content-Length: 0"]),
+        ([], b"POST / HTTP/1.1", [b"Content-Length: 0"]),
+        ([], b"PUT / HTTP/1.0", [b"Content-Length: 0"]),
+        ([], b"PATCH / HTTP/1.1", [b"Content-Length: 0"]),
+        ([], b"DELETE / HTTP/1.1", []),
         ([b"Transfer-Encoding: CHUNKED"], b"POST / HTTP/1.1", [b"Transfer-Encoding: chunked"]),
         (
             [b"Transfer-Encoding: chunked", b"Trailer: X-Sum"],
@@ -65,8 +69,12 @@ def test_request_is_passed_on_with_what_the_router_adds() -> None:
         ([b"Trailer: X-Sum"], b"GET / HTTP/1.1", []),
         ([b"TE: gzip, trailers"], b"GET / HTTP/1.1", [b"Te: trailers"]),
         ([b"TE: gzip"], b"GET / HTTP/1.1", []),
-        ([b"Expect: 100-Continue"], b"PUT / HTTP/1.1", [b"Expect: 100-continue"]),
-        ([b"Expect: 100-continue"], b"PUT / HTTP/1.0", []),
+        (
+            [b"Expect: 100-Continue", b"Content-Length: 1"],
+            b"PUT / HTTP/1.1",
+            [b"Content-Length: 1", b"Expect: 100-continue"],
+        ),
+        ([b"Expect: 100-continue", b"Content-Length: 1"], b"PUT / HTTP/1.0", [b"Content-Length: 1"]),
         ([b"Upgrade: h2c", b"HTTP2-Settings: x", b"Connection: Upgrade, HTTP2-Settings"], b"GET / HTTP/1.1", []),
         ([b"Keep-Alive: 5", b"Proxy-Connection: x", b"Proxy-Authorization: x"], b"GET / HTTP/1.1", []),
         ([b"X-Cf-ApplicationId: spoof", b"X-CF-InstanceID: s", b"X-Cf-App-Instance: s"], b"GET / HTTP/1.1", []),
