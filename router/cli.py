@@ -64,9 +64,10 @@ def worker(sync_fd: int) -> None:
 @click.option("-c", "config_file", type=CONFIG_FILE, required=True, help="Gorouter YAML file to validate.")
 def check(config_file: Path) -> None:
     """Validate a configuration file: prints every error with its key path and line; exit status 0 or 1."""
+    from router.assembly import check_error_page
     from router.config.check import check as check_config
 
-    sys.exit(check_config(config_file))
+    sys.exit(check_config(config_file, [check_error_page]))
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "dev": {"certs", "docker", "registrar", "view", "wire"},
     "policy": {"commands", "config", "routing", "view"},
     "commands": {"certs", "config", "dev", "docker", "policy", "registrar", "view"},
-    "cli": {"commands", "config", "control", "worker"},
+    "cli": {"assembly", "commands", "config", "control", "worker"},
     "__main__": {"cli"},
 }
 IMPURE = {

@@ -1,20 +1,24 @@
 """``router check``: tells a person everything about a configuration file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from router.config.load import Examined, examine
+from router.config.load import Examined, Rule, examine
 from router.config.problems import Problem
 
 
-def check(path: Path) -> int:
+def check(path: Path, further: Sequence[Rule] = ()) -> int:
     """Print every finding about a file, one a line as ``FILE:LINE: key.path: message``, and a verdict.
+
+    Args:
+        further: rules of parts that the configuration is for, about the files it names.
 
     Returns:
         The exit status: 0 if the router would start with this file, 1 if not.
     """
-    found = examine(path)
+    found = examine(path, further=further)
     for title, colour, problems in _chapters(found):
         if problems:
             click.secho(title, fg=colour, bold=True)

@@ -6,7 +6,7 @@ holds, or there is a `ConfigError` with every reason why not.
 
 import datetime
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,9 @@ __all__ = ["ConfigError", "Examined", "Loaded", "examine", "load"]
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_SUGGESTIONS = 100
+
+Rule = Callable[[Config, Findings], None]
+"""Judges a configuration by what lies outside of it, such as the files it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +66,12 @@ def load(path: Path | None, now: datetime.datetime | None = None) -> Loaded:
     return Loaded(found.config, [str(warning) for warning in found.warnings])
 
 
-def examine(path: Path, now: datetime.datetime | None = None) -> Examined:
-    """Read a file and apply every rule to it; never raises for what is in the file, or for its absence."""
+def examine(path: Path, now: datetime.datetime | None = None, further: Sequence[Rule] = ()) -> Examined:
+    """Read a file and apply every rule to it; never raises for what is in the file, or for its absence.
+
+    Args:
+        further: rules to apply after our own.
+    """
     now = now or datetime.datetime.now(datetime.UTC)
     errors: list[Problem] = []
     warnings: list[Problem] = []
@@ -75,7 +82,7 @@ def examine(path: Path, now: datetime.datetime | None = None) -> Examined:
         return Examined(errors=[*errors, error.problem], warnings=warnings)
     if root is None:
         warnings.append(Problem("the file holds no settings; every default applies"))
-    return _judge(root, errors, warnings, now)
+    return _judge(root, errors, warnings, now, further)
 
 
 def _read(path: Path) -> bytes:
@@ -89,12 +96,20 @@ def _read(path: Path) -> bytes:
     return raw
 
 
-def _judge(root: Node | None, errors: list[Problem], warnings: list[Problem], now: datetime.datetime) -> Examined:
+def _judge(
+    root: Node | None,
+    errors: list[Problem],
+    warnings: list[Problem],
+    now: datetime.datetime,
+    further: Sequence[Rule],
+) -> Examined:
     built = build(root)
     findings = Findings(built)
     rules.check(built.config, built.given, findings)
     rules_tls.check(built.config, findings, now)
     rules_internal.check_internal(built.config, findings)
+    for rule in further:
+        rule(built.config, findings)
     return Examined(
         config=replace(built.config, cipher_suites=ciphers.resolve(built.config.cipher_suites).usable),
         errors=in_file_order([*errors, *findings.errors]),

@@ -64,3 +64,28 @@ def test_the_command_exits_with_the_verdict(path: Path, text: str, status: int) 
     result = CliRunner().invoke(cli, ["check", "-c", str(path)])
     assert result.exit_code == status
     assert str(path) in result.output
+
+
+@pytest.mark.parametrize(
+    ("page", "status", "finding"),
+    [
+        ("{{.Status}}", 0, None),
+        ("<p>\n{{if}}", 1, "2"),
+        (None, 1, "cannot read {page}: No such file or directory"),
+        ("<a href='{{.Message}}", 0, "errors are answered in plain text"),
+    ],
+)
+def test_the_error_page_is_read_as_at_a_start(
+    path: Path, page: str | None, status: int, finding: str | None
+) -> None:
+    file = path.with_name("error.html")
+    if page is not None:
+        file.write_text(page)
+    path.write_text(f"port: 80\nhtml_error_template_file: {file}\n")
+    result = CliRunner().invoke(cli, ["check", "-c", str(path)])
+    assert result.exit_code == status
+    if finding is None:
+        assert result.output == f"{path}: valid\n"
+    else:
+        assert f"{path}:2: html_error_template_file: " in result.output
+        assert finding.format(page=file) in result.output
