@@ -165,9 +165,11 @@ def _boolean(_kind: inspect.Type, go_type: str, node: Scalar) -> bool:
 
 def _integer(kind: inspect.Type, go_type: str, node: Scalar) -> int:
     assert isinstance(kind, inspect.IntType)
-    if _tag(node) != "!!int":
+    # Tools that know one kind of number alone write 3.0, which yaml.v3 takes for 3.
+    whole = _tag(node) == "!!float" and float(node.text.replace("_", "")).is_integer()
+    if _tag(node) != "!!int" and not whole:
         _refuse(node, go_type)
-    number = _parse_integer(node.text)
+    number = int(float(node.text.replace("_", ""))) if whole else _parse_integer(node.text)
     low, high = kind.ge or 0, kind.le or 0
     if number is None or not low <= number <= high:
         name = "uint" if low == 0 and go_type == "int" else go_type

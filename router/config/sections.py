@@ -302,15 +302,15 @@ class Backends(Struct, frozen=True, kw_only=True):
 
     max_conns: Integer = 0
     """Most exchanges in flight at one endpoint; 0 or less for no limit."""
-    max_attempts: Count = 0
-    """Endpoints tried for one request; 0 means 1."""
+    max_attempts: Integer = 0
+    """Endpoints tried for one request; 0 and below mean 1."""
     cert_chain: str = ""
     """PEM: client certificate shown to TLS endpoints; used when the key is set too."""
     private_key: str = ""
     """PEM: its key."""
 
     def __post_init__(self) -> None:
-        force_setattr(self, "max_attempts", self.max_attempts or 1)
+        force_setattr(self, "max_attempts", max(self.max_attempts, 1))
 
 
 class RouteServices(Struct, frozen=True, kw_only=True):

@@ -390,7 +390,7 @@ def _read_block(head: RequestHead, block: bytes) -> None:
 
 
 def _bad_request_line(line: bytes, block: bytes) -> BadMessage:
-    """Return the error of a request line that is not HTTP/1.0 or 1.1; raises it if the lines below it are worse."""
+    """Return the error of a request line that is not HTTP/1.0 or 1.1; raises that of the lines below it."""
     match = _OTHER_VERSION.fullmatch(line)
     if match is None:
         return BadMessage(400, "malformed request line")

@@ -69,9 +69,17 @@ def test_buckets_are_numbers() -> None:
     assert config.prometheus.meters.http_latency_histogram_buckets == [1.0, 2.5, 1000.0]
 
 
+@pytest.mark.parametrize(("text", "port"), [("8080.0", 8080), ("1e3", 1000), ("1_0.0", 10), ("-0.0", 0)])
+def test_a_whole_number_may_be_written_with_a_point_or_an_exponent(text: str, port: int) -> None:
+    result = built(f"port: {text}")
+    assert (result.problems, result.config.port) == ([], port)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("port: 7e4", "cannot unmarshal !!float into uint16: `7e4`; 0 to 65535 is allowed"),
+        ("port: 1e999", "cannot unmarshal !!float into uint16: `1e999`"),
         ("port: 70000", "cannot unmarshal !!int into uint16: `70000`; 0 to 65535 is allowed"),
         ("port: -1", "cannot unmarshal !!int into uint16: `-1`; 0 to 65535 is allowed"),
         ("port: eighty", "cannot unmarshal !!str into uint16: `eighty`"),

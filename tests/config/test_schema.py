@@ -37,7 +37,7 @@ def test_a_derived_setting_is_resolved(given: dict[str, float], attribute: str, 
 
 def test_no_attempts_means_one() -> None:
     assert (Backends().max_attempts, RouteServices().max_attempts) == (1, 1)
-    assert Backends(max_attempts=3).max_attempts == 3
+    assert [Backends(max_attempts=given).max_attempts for given in (3, 0, -1)] == [3, 1, 1]
 
 
 def test_the_older_switch_for_attempt_details_adds_its_fields_once() -> None:
