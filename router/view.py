@@ -41,6 +41,7 @@ class Endpoint(msgspec.Struct):
     route_service_url: str = ""
     server_cert_domain_san: str = ""
     load_balancing_algorithm: str = ""
+    weight: int = 1
     tags: dict[str, str] | None = None
 
 
@@ -176,6 +177,7 @@ def _cells(endpoint: Endpoint) -> tuple[str, ...]:
     extras: list[tuple[str, str]] = [
         ("protocol", endpoint.protocol if endpoint.protocol != "http1" else ""),
         ("balancing", endpoint.load_balancing_algorithm),
+        ("weight", "" if endpoint.weight == 1 else str(endpoint.weight)),
         ("zone", endpoint.availability_zone),
         ("segment", endpoint.isolation_segment),
         ("route-service", endpoint.route_service_url),

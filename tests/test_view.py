@@ -42,6 +42,7 @@ TABLE: dict[str, list[dict[str, Any]]] = {
             "ttl": 120,
             "tags": None,
             "server_cert_domain_san": "san",
+            "weight": 0,
         },
     ],
     "empty.test/path": [],
@@ -132,7 +133,7 @@ def test_other_url_is_refused(url: str) -> None:
 def test_program_gets_a_line_for_each_endpoint() -> None:
     assert shown(TABLE, plain=True).splitlines() == [
         "app.test\t10.0.0.1:80\t-\tone\t120 s\tapp_name=web component=x",
-        "app.test\t10.0.0.2:443\tsan\t-\t120 s\tprotocol=http2 zone=z1",
+        "app.test\t10.0.0.2:443\tsan\t-\t120 s\tprotocol=http2 weight=0 zone=z1",
         "empty.test/path\t-\t-\tno endpoint left\t-\t",
     ]
 

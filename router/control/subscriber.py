@@ -30,7 +30,7 @@ from router.control.nats_monitor import NatsMonitor
 from router.log import Logger
 from router.log_limit import LogLimit
 from router.routing.registry import Registry
-from router.wire.announcement import GREET, REGISTER, START, UNREGISTER, RouterStart, encode_start
+from router.wire.announcement import GREET, MAX_WEIGHT, REGISTER, START, UNREGISTER, RouterStart, encode_start
 from router.wire.registration import RegistrationError, decode_registration
 
 SUBJECTS = "router.*"
@@ -262,6 +262,10 @@ class Subscriber:
             return
         if registration.malformed_uris:
             self._report(subject, "uris: control character or too long", registration.malformed_uris[0])
+        if registration.malformed_weight:
+            given = f"options.weight: {registration.malformed_weight}"
+            text = f"{given} is not a whole number from 0 to {MAX_WEIGHT}"
+            self._report(subject, text, payload[: 4 * LOGGED_CHARS].decode("utf-8", "replace"))
         now = self._clock()
         if subject == REGISTER:
             self._registry.register(registration, now, payload=payload)

@@ -116,7 +116,7 @@ class Attempts:
         else:
             endpoint = self._choose(exchange, pool, now)
         if endpoint is None:
-            self._give_up(exchange, exchange.last_failure or BackendFailure(NO_ENDPOINT, "No endpoints available"))
+            self._without_endpoint(exchange, pool)
             return
         if exchange.attempts:
             exchange.redialled = False
@@ -160,6 +160,15 @@ class Attempts:
         if tried is not None and endpoint in tried and exchange.attempts >= len(pool.endpoints):
             return None
         return endpoint
+
+    def _without_endpoint(self, exchange: Exchange, pool: Pool) -> None:
+        failure = exchange.last_failure
+        if failure is None and not exchange.must_stick and self.balancer.all_overloaded(pool.candidates()):
+            # What is free has the weight 0, and is kept for requests that name it.
+            self.counters.backend_exhausted_conns += 1
+            exchange.answer(reply.connection_limit(exchange.head.host))
+            return
+        self._give_up(exchange, failure or BackendFailure(NO_ENDPOINT, "No endpoints available"))
 
     def _admits(self, exchange: Exchange, endpoint: Endpoint) -> bool:
         """Whether the route's policy lets this caller reach this instance (GOROUTER.md §9.5)."""

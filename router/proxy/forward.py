@@ -139,7 +139,7 @@ class Proxy(Attempts):
             return refused
         pool = exchange.pool
         assert pool is not None
-        if self.balancer.all_overloaded(pool):
+        if self.balancer.all_overloaded(pool.endpoints):
             self.counters.backend_exhausted_conns += 1
             return reply.connection_limit(head.host)
         refused = self._check_size(exchange, pool)

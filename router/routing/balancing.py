@@ -1,7 +1,8 @@
 """Which endpoint of a pool an attempt goes to (GOROUTER.md §6.1-6.3, 6.7, 6.9, 4.8).
 
 Pure decisions: time and randomness are arguments. An attempt never goes to an endpoint that this exchange has
-tried already while another is left; Gorouter's least-connection forgets what it tried.
+tried already while another is left; Gorouter's least-connection forgets what it tried. It has no weights either:
+where they are equal, as nearly everywhere, nothing is done for them.
 """
 
 from collections.abc import Callable
@@ -49,15 +50,15 @@ class Balancer:
         self._table_size = table_size
         self._board = board
 
-    def all_overloaded(self, pool: Pool) -> bool:
-        """Whether no endpoint of a pool that has some may take another exchange."""
+    def all_overloaded(self, endpoints: list[Endpoint]) -> bool:
+        """Whether none of some endpoints may take another exchange; false if there are none."""
         limit = self._max_in_flight
         if not limit:
             return False
-        for endpoint in pool.endpoints:
+        for endpoint in endpoints:
             if self._in_flight(endpoint) < limit:
                 return False
-        return bool(pool.endpoints)
+        return bool(endpoints)
 
     def by_instance(self, pool: Pool, wanted: bytes) -> Endpoint | None:
         """Return the endpoint that a sticky cookie names by instance id, or else by address.
@@ -99,6 +100,8 @@ class Balancer:
                 least = algorithm == LEAST_CONNECTION
             elif hash_key:
                 return self._hashed(pool, tried, hash_key)
+        if pool.turns is not endpoints and pool.is_weighted():
+            return self._weighted(pool, tried, now, least)
         if tried:
             if _exhausted(endpoints, tried):
                 tried = None
@@ -120,11 +123,11 @@ class Balancer:
         return self._board.in_flight(endpoint.endpoint_id)
 
     def _turn(self, pool: Pool) -> int:
-        """Return the place in a pool whose turn it is; the first turn is at random."""
+        """Return the place among a pool's turns that is next; the first one is at random."""
         board = self._board
         first = pool.endpoints[0].endpoint_id
         turn = pool.cursor if board is None or not first else board.turn(first) or -1
-        return turn if turn >= 0 else int(self._random() * len(pool.endpoints))
+        return turn if turn >= 0 else int(self._random() * len(pool.turns or pool.endpoints))
 
     def _took(self, pool: Pool, index: int) -> None:
         """It is the turn of the place after this one."""
@@ -207,6 +210,70 @@ class Balancer:
             and not self._marked(pool, endpoint, now)
         )
 
+    # Where weights differ.
+
+    def _weighted(self, pool: Pool, tried: list[Endpoint] | None, now: float, least: bool) -> Endpoint | None:
+        """Choose among the members that have a weight: in our zone, else a healthy one, else any."""
+        members = pool.candidates()
+        if tried:
+            if _exhausted(members, tried):
+                tried = None
+        elif self._az_local:
+            local = self._by_weight(pool, None, now, least, True)
+            if local is not None:
+                return local
+        healthy = self._by_weight(pool, tried, now, least, False)
+        if healthy is not None:
+            return healthy
+        left = [each for each in members if not (tried and each in tried) and not self._overloaded(each)]
+        if least or not left:
+            return self._least_for_weight(left)
+        # As where weights are equal: all marks are dropped.
+        for each in members:
+            each.failed_at = 0.0
+        return self._by_weight(pool, tried, now, least, False)
+
+    def _by_weight(
+        self, pool: Pool, tried: list[Endpoint] | None, now: float, least: bool, local: bool
+    ) -> Endpoint | None:
+        """Return a healthy member: whose turn it is, or who has least in flight for its weight.
+
+        If none has a turn soon, as when the one that has most of them failed, one is drawn: nobody is to search a
+        long order for each request.
+        """
+        if not least:
+            turns = pool.turns or pool.endpoints
+            place = self._turn(pool)
+            for step in range(len(pool.endpoints)):
+                index = (place + step) % len(turns)
+                if self._fits(pool, turns[index], tried, now, local):
+                    self._took(pool, index)
+                    return turns[index]
+        healthy = [each for each in pool.candidates() if self._fits(pool, each, tried, now, local)]
+        return self._least_for_weight(healthy) if least else self._drawn(healthy)
+
+    def _fits(self, pool: Pool, endpoint: Endpoint, tried: list[Endpoint] | None, now: float, local: bool) -> bool:
+        return (
+            (not local or endpoint.record.availability_zone == self._zone)
+            and not (tried and endpoint in tried)
+            and not self._marked(pool, endpoint, now)
+            and not self._overloaded(endpoint)
+        )
+
+    def _least_for_weight(self, among: list[Endpoint]) -> Endpoint | None:
+        loads = [self._in_flight(each) / each.record.weight for each in among]
+        least = min(loads, default=0.0)
+        return self._drawn([each for each, load in zip(among, loads, strict=True) if load == least])
+
+    def _drawn(self, among: list[Endpoint]) -> Endpoint | None:
+        """Return one by chance, in proportion to its weight."""
+        left = self._random() * sum([each.record.weight for each in among])
+        for each in among:
+            left -= each.record.weight
+            if left < 0.0:
+                return each
+        return among[-1] if among else None
+
     # By the value of a header.
 
     def _hashed(self, pool: Pool, tried: list[Endpoint] | None, hash_key: bytes) -> Endpoint | None:
@@ -216,22 +283,27 @@ class Balancer:
         the last slot. Gorouter answers 502 when what is left has too much in flight, as it may have if one
         endpoint fails each of its requests at once and brings the mean down.
         """
-        members = pool.endpoints
+        members = pool.candidates()
         whole = pool if pool.part_of is None else pool.part_of
         if tried and _exhausted(members, tried):
             tried = None
         balance = pool.options.hash_balance
-        mean = sum([self._in_flight(endpoint) for endpoint in members]) / len(members) if balance else 0.0
+        mean = sum([self._in_flight(each) for each in members]) / sum(map(_share, members)) if balance else 0.0
         fallback: Endpoint | None = None
         for endpoint in whole.hash_table(self._table_size).owners_of(hash_key):
             if self._overloaded(endpoint) or (tried and endpoint in tried):
                 continue
-            if whole is not pool and endpoint not in members:
+            if members is not whole.endpoints and endpoint not in members:
                 continue
-            if not mean or self._in_flight(endpoint) / mean <= balance:
+            if not mean or self._in_flight(endpoint) / (mean * _share(endpoint)) <= balance:
                 return endpoint
             fallback = fallback or endpoint
         return fallback
+
+
+def _share(endpoint: Endpoint) -> int:
+    """Return a candidate's weight; where it is 0 all candidates have that, and are equal."""
+    return endpoint.record.weight or 1
 
 
 def _exhausted(endpoints: list[Endpoint], tried: list[Endpoint]) -> bool:

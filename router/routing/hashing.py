@@ -6,6 +6,7 @@ it arrives. Owns the hash and the look-up table; does not own the choice among w
 """
 
 from array import array
+from collections.abc import Sequence
 
 TABLE_SIZES = {"XS": 1801, "S": 3001, "M": 5003, "L": 10007, "XL": 20011}
 """Slots by size class of ``hash_based_routing.lookup_table_size``; primes, so that every endpoint reaches all."""
@@ -32,21 +33,25 @@ def slot_of(key: bytes, size: int) -> int:
     return fnv1a(key[:_MAX_KEY_BYTES]) % size
 
 
-def fill_table(ids: list[str], size: int) -> "array[int]":
+def fill_table(ids: list[str], size: int, turns: Sequence[int] = ()) -> "array[int]":
     """Return a Maglev table: for each of ``size`` slots, the position in ``ids`` of its owner.
 
     Each id claims slots in an order of its own, and they take turns until all slots are owned; so shares differ by
-    one slot at most, and an id more or less moves few of the others' slots.
+    one slot at most, and an id more or less moves few of the others' slots. With ``turns`` shares are
+    as these say, and who has few may have no slot.
 
     Args:
         ids: at least one, sorted; equal ones stand beside each other without harm.
         size: a prime.
+        turns: positions in ``ids``, in the order in which they claim a slot, over and over; empty: one by one.
     """
+    turns = turns or range(len(ids))
     orders = [_claims(name, size) for name in ids]
     slots = array("l", [_FREE]) * size
     left = size
     while True:
-        for owner, (slot, skip) in enumerate(orders):
+        for owner in turns:
+            slot, skip = orders[owner]
             while slots[slot] != _FREE:
                 slot = (slot + skip) % size
             slots[slot] = owner

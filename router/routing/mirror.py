@@ -153,6 +153,7 @@ class Mirror:
             text(record.availability_zone),
             text(record.isolation_segment),
             updated_at_ns=record.updated_at_ns,
+            weight=record.weight,
         )
 
     def _put(self, table: RouteTable, change: PutEndpoint) -> None:

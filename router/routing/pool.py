@@ -11,6 +11,7 @@ from typing import Any
 from router.routing.hashing import fill_table, slot_of
 from router.routing.records import EndpointRecord, PoolOptions
 from router.routing.sharing import NO_TAGS, Tags
+from router.routing.weights import turns_of
 
 
 class Endpoint:
@@ -115,16 +116,22 @@ class Endpoint:
 
 
 class HashTable:
-    """Whose slot is whose in a pool, as long as its members stay the same (GOROUTER.md §6.9)."""
+    """Whose slot is whose in a pool, as long as its members stay the same (GOROUTER.md §6.9).
+
+    Gorouter knows no weights; where they are equal, its vectors hold.
+    """
 
     __slots__ = ("_owners", "_slots")
 
     def __init__(self, endpoints: list[Endpoint], size: int) -> None:
         self._owners = sorted(endpoints, key=_hash_id)
-        self._slots = fill_table([_hash_id(owner) for owner in self._owners], size)
+        weights = [owner.record.weight for owner in self._owners]
+        turns = turns_of(weights) if len(set(weights)) > 1 else ()
+        self._slots = fill_table([_hash_id(owner) for owner in self._owners], size, turns)
 
     def owners_of(self, key: bytes) -> Iterator[Endpoint]:
-        """Yield the endpoint that a header value belongs to, then the others in the order of their next slots."""
+        """Yield the endpoint that a header value belongs to, then the others in the order of their next slots, and
+        last those that have none, their weight being too small."""
         slots = self._slots
         size = len(slots)
         start = slot_of(key, size)
@@ -136,6 +143,7 @@ class HashTable:
                 seen.add(owner)
                 if len(seen) == len(self._owners):
                     return
+        yield from [endpoint for owner, endpoint in enumerate(self._owners) if owner not in seen]
 
 
 def _hash_id(endpoint: Endpoint) -> str:
@@ -151,9 +159,21 @@ class Pool:
 
     Attributes:
         cursor: where round-robin goes on; -1 until first used, then random start (GOROUTER.md §6.1).
+        turns: in which order members take turns, each as often as its weight says; ``endpoints`` itself if weights
+            are equal, as nearly everywhere; None while nobody has asked since they changed.
     """
 
-    __slots__ = ("_hash_table", "context_path", "cursor", "endpoints", "key", "options", "part_of")
+    __slots__ = (
+        "_candidates",
+        "_hash_table",
+        "context_path",
+        "cursor",
+        "endpoints",
+        "key",
+        "options",
+        "part_of",
+        "turns",
+    )
 
     def __init__(self, key: str, context_path: str, options: PoolOptions, part_of: "Pool | None" = None) -> None:
         self.key = key
@@ -162,7 +182,28 @@ class Pool:
         self.endpoints: list[Endpoint] = []
         self.cursor = -1
         self.part_of = part_of
+        self.turns: list[Endpoint] | None = None
+        self._candidates = self.endpoints
         self._hash_table: HashTable | None = None
+
+    def candidates(self) -> list[Endpoint]:
+        """Return the members that take requests of their own: those with a weight; all if none has one."""
+        if self.turns is None:
+            self._weigh()
+        return self._candidates
+
+    def is_weighted(self) -> bool:
+        """Whether members have different weights."""
+        if self.turns is None:
+            self._weigh()
+        return self.turns is not self.endpoints
+
+    def _weigh(self) -> None:
+        endpoints = self._candidates = self.turns = self.endpoints
+        weights = [endpoint.record.weight for endpoint in endpoints]
+        if len(set(weights)) > 1:
+            self._candidates = [endpoint for endpoint in endpoints if endpoint.record.weight]
+            self.turns = [endpoints[position] for position in turns_of(weights)]
 
     def hash_table(self, size: int) -> HashTable:
         """Return the table of this pool, of ``size`` slots, made on first use after a change of members."""
@@ -172,7 +213,7 @@ class Pool:
 
     def put(self, endpoint: Endpoint, replaced: Endpoint | None) -> None:
         """Append the endpoint, or put it where ``replaced`` stands if that is still a member."""
-        self._hash_table = None
+        self._hash_table = self.turns = None
         if replaced is not None:
             for index, member in enumerate(self.endpoints):
                 if member is replaced:
@@ -184,7 +225,7 @@ class Pool:
 
     def remove(self, endpoint_id: int) -> bool:
         """Take a member out, of the pool this is a part of too; return whether it was one."""
-        self._hash_table = None
+        self._hash_table = self.turns = None
         if self.part_of is not None:
             self.part_of.remove(endpoint_id)
         for index, member in enumerate(self.endpoints):

@@ -27,6 +27,8 @@ class EndpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     tags: dict[str, str] = {}
     updated_at_ns: int = 0
     """``endpoint_updated_at_ns``; 0 when the message had none."""
+    weight: int = 1
+    """Its share of the requests, beside the weights of the pool's other members."""
 
     @property
     def address(self) -> str:

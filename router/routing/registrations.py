@@ -177,6 +177,7 @@ def _record(registration: Registration, rules: RegistryRules, shared: Shared) ->
         isolation_segment=text(registration.isolation_segment),
         tags=shared.tags(registration.tags),
         updated_at_ns=registration.updated_at_ns,
+        weight=registration.weight,
     )
 
 

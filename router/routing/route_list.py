@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from router.routing.registrations import Membership, RegisteredPool
+from router.wire.announcement import DEFAULT_WEIGHT
 
 _encode_plain = msgspec.json.Encoder(order="deterministic").encode
 
@@ -39,6 +40,7 @@ class ListedEndpoint(msgspec.Struct, kw_only=True, omit_defaults=True):
     load_balancing_algorithm: str = ""
     hash_header: str = ""
     hash_balance: str = ""
+    weight: int = DEFAULT_WEIGHT
 
 
 def routes_json(pools: Mapping[str, RegisteredPool], routes_per_chunk: int) -> Iterator[bytes]:
@@ -85,4 +87,5 @@ def _listed(membership: Membership) -> ListedEndpoint:
         load_balancing_algorithm=options.algorithm,
         hash_header=options.hash_header,
         hash_balance=f"{options.hash_balance:g}" if options.hash_balance else "",
+        weight=record.weight,
     )

@@ -12,6 +12,9 @@ UNREGISTER = "router.unregister"
 START = "router.start"
 GREET = "router.greet"
 
+DEFAULT_WEIGHT = 1
+MAX_WEIGHT = 100
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -28,8 +31,14 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Comma-separated."""
 
 
+class _Options(PoolSettings, frozen=True, kw_only=True, omit_defaults=True):
+    """The ``options`` object as it is sent: what is said of the instance stands there, too."""
+
+    weight: int = DEFAULT_WEIGHT
+
+
 class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One instance and the routes it serves; the attribute names are those on the wire."""
+    """One instance and the routes it serves; the attribute names are those on the wire, but for ``weight``."""
 
     host: str
     uris: list[str]
@@ -51,6 +60,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     endpoint_updated_at_ns: int = 0
     """When the instance last changed, in nanoseconds since the epoch: lets a router tell old news from new."""
     options: PoolSettings = PoolSettings()
+    weight: int = DEFAULT_WEIGHT
+    """``options.weight``: the instance's share of its routes' requests, beside the others'; 0 to `MAX_WEIGHT`."""
 
 
 class RouterStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +81,10 @@ _start_decoder = msgspec.json.Decoder(RouterStart)
 
 def encode_announcement(announcement: Announcement) -> bytes:
     """Return the payload for `REGISTER`; `UNREGISTER` takes the same."""
-    return _encode(announcement)
+    if announcement.weight == DEFAULT_WEIGHT:
+        return _encode(announcement)
+    options = _Options(**msgspec.structs.asdict(announcement.options), weight=announcement.weight)
+    return _encode(msgspec.structs.replace(announcement, options=options, weight=DEFAULT_WEIGHT))
 
 
 def encode_start(start: RouterStart) -> bytes:

@@ -21,6 +21,8 @@ from typing import Annotated, Any, NoReturn
 
 import msgspec
 
+from router.wire.announcement import DEFAULT_WEIGHT, MAX_WEIGHT
+
 MAX_URIS = 10_000
 """More uris than this in one message are a mistake or an attack: applying them would stall everyone else."""
 
@@ -64,6 +66,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     hash_balance: float = 0.0
     route_policy_scope: str = ""
     route_policy_sources: str = ""
+    weight: int = DEFAULT_WEIGHT
+    """Of the endpoint beside the others of its pools; 0 to `MAX_WEIGHT`."""
+    malformed_weight: str = ""
+    """What was given as a weight and is none; ``weight`` is as if nothing was."""
 
     @property
     def address(self) -> str:
@@ -82,6 +88,7 @@ class _Options(msgspec.Struct, forbid_unknown_fields=True):
     hash_balance: _Text = None
     route_policy_scope: _Text = None
     route_policy_sources: _Text = None
+    weight: Any = None
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -219,6 +226,7 @@ def _checked(message: _Message) -> Registration:
         if port == 0:
             raise RegistrationError("port: 0 cannot be dialled")
     options = message.options or _NO_OPTIONS
+    weight, malformed_weight = _checked_weight(options.weight)
     return Registration(
         host=host,
         port=port,
@@ -241,6 +249,8 @@ def _checked(message: _Message) -> Registration:
         hash_balance=_checked_balance(options.hash_balance),
         route_policy_scope=_line("options.route_policy_scope", options.route_policy_scope),
         route_policy_sources=_line("options.route_policy_sources", options.route_policy_sources),
+        weight=weight,
+        malformed_weight=malformed_weight,
     )
 
 
@@ -308,6 +318,22 @@ def _checked_balance(text: str | None) -> float:
     if not 0.0 <= value < float("inf"):
         raise RegistrationError("options.hash_balance: out of range")
     return value
+
+
+def _checked_weight(value: object) -> tuple[int, str]:
+    """Return ``weight``; one that is none, of whatever type, is the default, and comes back as text for the log.
+
+    It spoils no more than itself, because an instance with the share of the others is better than none.
+    """
+    if value is None:
+        return DEFAULT_WEIGHT, ""
+    if type(value) is int and 0 <= value <= MAX_WEIGHT:
+        return value, ""
+    if isinstance(value, str):
+        return DEFAULT_WEIGHT, repr(value[:40])
+    if isinstance(value, _HugeInteger) or (isinstance(value, int) and abs(value) >= 2**64):
+        return DEFAULT_WEIGHT, "number too large"
+    return DEFAULT_WEIGHT, repr(value).lower() if isinstance(value, int | float) else type(value).__name__
 
 
 def _without_nulls(tags: dict[str, str | None] | None) -> dict[str, str]:

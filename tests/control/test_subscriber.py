@@ -165,6 +165,16 @@ async def test_malformed_uri_is_logged_and_the_others_become_routes(hearing: Hea
     assert line["payload"] == "a\r\n.test"
 
 
+async def test_malformed_weight_is_logged_once_and_costs_no_route(hearing: Hearing, connect: Connect) -> None:
+    bad = message("a.test", options={"weight": 101})
+    await publish(await connect(), bad, bad, message("b.test"))
+
+    await eventually(lambda: hearing.table().keys() == {"a.test", "b.test"}, "both routes")
+    [line] = hearing.logged("validation-error")
+    assert line["error"] == "options.weight: 101 is not a whole number from 0 to 100"
+    assert line["payload"] == bad.decode()
+
+
 async def test_logged_payload_is_cut_and_bad_messages_cannot_flood_the_log(
     hearing: Hearing, connect: Connect
 ) -> None:

@@ -35,6 +35,22 @@ def test_instances_take_turns_whichever_worker_a_connection_meets(
     assert all(len(set(bodies[start : start + 3])) == 3 for start in range(28)), bodies
 
 
+def test_shares_by_weight_hold_over_all_workers(
+    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+) -> None:
+    router = start_router({"workers": 2})
+    for name, weight in (("a", 5), ("b", 1), ("c", 1)):
+        announcer.register(HOST, port=make_backend(named(name)).port, options={"weight": weight})
+    wait_everywhere(router, HOST)
+    wait_until(
+        lambda: {body_on_fresh_connection(router) for _ in range(14)} == {b"a", b"b", b"c"}, "all are known"
+    )
+    bodies = [body_on_fresh_connection(router) for _ in range(35)]
+    for start in range(28):
+        cycle = bodies[start : start + 7]
+        assert [cycle.count(name) for name in (b"a", b"b", b"c")] == [5, 1, 1], bodies
+
+
 def test_limit_of_an_endpoint_holds_over_all_workers(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:

@@ -116,7 +116,7 @@ def test_overloaded_endpoints_are_passed_over(algorithm: str) -> None:
     pool.endpoints[0].in_flight = pool.endpoints[2].in_flight = 2
 
     assert chosen(one, pool, 2) == [2, 2]
-    assert not one.all_overloaded(pool)
+    assert not one.all_overloaded(pool.endpoints)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -126,10 +126,10 @@ def test_nothing_is_chosen_when_all_are_overloaded(algorithm: str, size: int) ->
     for endpoint in pool.endpoints:
         endpoint.in_flight = 1
 
-    assert one.all_overloaded(pool)
+    assert one.all_overloaded(pool.endpoints)
     assert one.choose(pool, None, 100.0) is None
     # Without a limit nothing is ever overloaded.
-    assert not balancer(algorithm).all_overloaded(pool)
+    assert not balancer(algorithm).all_overloaded(pool.endpoints)
     assert balancer(algorithm).choose(pool, None, 100.0) is not None
 
 
@@ -138,7 +138,7 @@ def test_empty_pool_has_no_choice_and_is_not_overloaded(algorithm: str) -> None:
     one, pool = balancer(algorithm, limit=1), pool_of(0)
 
     assert one.choose(pool, None, 100.0) is None
-    assert not one.all_overloaded(pool)
+    assert not one.all_overloaded(pool.endpoints)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -231,3 +231,11 @@ def test_failed_endpoint_that_was_replaced_meanwhile_is_appended() -> None:
     follower.tell(define(3), put(3, replaces=1), ForgetEndpoints([1]))
 
     assert follower.table() == {KEY: [2, 3]}
+
+
+def test_endpoint_keeps_the_weight_it_was_announced_with() -> None:
+    follower = Follower(DefineEndpoint(1, EndpointRecord("10.0.0.1", 80, weight=7)), put(1))
+    pool = follower.mirror.table.pool(KEY)
+
+    assert pool is not None
+    assert pool.endpoints[0].record.weight == 7

@@ -101,6 +101,19 @@ def test_different_announcement_of_an_address_takes_its_position() -> None:
     assert table_of(table) == {"a.test": [FIRST, SECOND]}
 
 
+def test_other_weight_is_news_and_keeps_the_position() -> None:
+    table = registry()
+    table.register(announced("a.test"), 0.0)
+    changes_of(table)
+    table.register(announced("a.test", weight=3), 1.0)
+
+    assert changes_of(table) == [
+        DefineEndpoint(2, EndpointRecord("10.0.0.1", 80, weight=3)),
+        PutEndpoint("a.test", "/", 2, 1, PoolOptions()),
+        ForgetEndpoints([1]),
+    ]
+
+
 def test_endpoint_is_forgotten_only_when_no_pool_has_it() -> None:
     table = registry()
     table.register(announced("a.test", "b.test"), 0.0)

@@ -24,6 +24,7 @@ def test_document_has_gorouters_fields_in_gorouters_order() -> None:
             algorithm="hash",
             hash_header="X-Tenant",
             hash_balance=1.25,
+            weight=0,
         ),
         0.0,
     )
@@ -32,7 +33,7 @@ def test_document_has_gorouters_fields_in_gorouters_order() -> None:
         b'{"app.test/ctx":[{"address":"10.0.0.9:61001","availability_zone":"az1","protocol":"http1","tls":true,'
         b'"ttl":120,"route_service_url":"https://rs.test","tags":{"component":"x"},"isolation_segment":"segment",'
         b'"private_instance_id":"id","server_cert_domain_san":"san","load_balancing_algorithm":"hash",'
-        b'"hash_header":"X-Tenant","hash_balance":"1.25"}]}\n'
+        b'"hash_header":"X-Tenant","hash_balance":"1.25","weight":0}]}\n'
     )
 
 

@@ -45,6 +45,7 @@ def test_announcement_is_decoded_as_it_was_meant() -> None:
                 availability_zone="z1",
                 endpoint_updated_at_ns=5,
                 options=PoolSettings(loadbalancing="hash", hash_header="X-Tenant", hash_balance="1.25"),
+                weight=7,
             )
         )
     )
@@ -61,6 +62,16 @@ def test_announcement_is_decoded_as_it_was_meant() -> None:
         "X-Tenant",
         1.25,
     )
+    assert (registration.weight, registration.malformed_weight) == (7, "")
+
+
+@pytest.mark.parametrize(
+    ("weight", "options"), [(1, b""), (0, b',"options":{"weight":0}'), (100, b',"options":{"weight":100}')]
+)
+def test_weight_goes_where_routers_look_for_it(weight: int, options: bytes) -> None:
+    announcement = Announcement(host="10.0.0.1", port=80, uris=["a.test"], weight=weight)
+
+    assert encode_announcement(announcement) == b'{"host":"10.0.0.1","uris":["a.test"],"port":80%b}' % options
 
 
 def test_router_start_carries_the_names_agents_look_for() -> None:

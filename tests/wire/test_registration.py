@@ -153,6 +153,57 @@ def test_wrong_type_or_range_in_a_known_field_spoils_the_message(field: str, val
         decode({**VALID, spelling(field): value})
 
 
+@pytest.mark.parametrize("spelling", [str.lower, str.upper])
+@pytest.mark.parametrize("weight", [0, 1, 3, 100])
+def test_weight_is_read(weight: int, spelling: Any) -> None:
+    registration = decode({**VALID, "options": {spelling("weight"): weight}})
+
+    assert (registration.weight, registration.malformed_weight) == (weight, "")
+
+
+@pytest.mark.parametrize("options", [{}, {"weight": None}, None])
+def test_weight_is_1_unless_said(options: Any) -> None:
+    assert decode({**VALID, "options": options}) == decode(VALID)
+    assert decode(VALID).weight == 1
+
+
+@pytest.mark.parametrize("spelling", [str.lower, str.upper])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("101", "101"),
+        ("-1", "-1"),
+        ("1.0", "1.0"),
+        ("1e2", "100.0"),
+        ("1e999", "inf"),
+        ("true", "true"),
+        ('"5"', "'5'"),
+        ('""', "''"),
+        ('"' + "x" * 9000 + '"', "'" + "x" * 40 + "'"),
+        (r'"\ud800\n"', "'\ufffd\\n'"),
+        ("[1]", "list"),
+        ("{}", "dict"),
+        ('{"a":' * 50 + "1" + "}" * 50, "dict"),
+        ("9" * 19, "9" * 19),
+        ("9" * 30, "number too large"),
+        ("9" * 9000, "number too large"),
+    ],
+)
+def test_malformed_weight_is_told_and_spoils_nothing_else(text: str, shown: str, spelling: Any) -> None:
+    registration = decode_pairs(
+        json.dumps(VALID)[1:-1], f'"options":{{"{spelling("weight")}":{text},"hash_header":"X"}}'
+    )
+
+    assert (registration.weight, registration.malformed_weight) == (1, shown)
+    assert (registration.uris, registration.hash_header) == (("app.test",), "X")
+
+
+def test_last_of_several_weights_wins_whatever_the_others_are() -> None:
+    registration = decode_pairs(json.dumps(VALID)[1:-1], '"options":{"weight":"x","Weight":7}')
+
+    assert (registration.weight, registration.malformed_weight) == (7, "")
+
+
 @pytest.mark.parametrize(
     "payload",
     [
