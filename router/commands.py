@@ -63,6 +63,7 @@ def read_config(path: Path) -> "Config":
 )
 @click.option("--route-service-url", default="", metavar="URL", help="Route service in front of the app; https.")
 @click.option("--loadbalancing", "algorithm", default="", metavar="NAME", help="round-robin or least-connection.")
+@click.option("--weight", default="", metavar="N", help="Its share beside other instances: 0 to 100. [default: 1]")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="For metrics and logs; repeatable.")
 @click.option("--nats", multiple=True, metavar="URL", help=f"NATS server; repeatable. [default: {DEFAULT_NATS}]")
 @click.option(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from router.wire.announcement import MAX_WEIGHT
+
 PREFIX = "router."
 TAGS = "router.tags."
 
@@ -36,6 +38,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
     loadbalancing: str = ""
     hash_header: str = ""
     hash_balance: str = ""
+    weight: int | None = None
     route_service_url: str = ""
     availability_zone: str | None = None
     tags: Mapping[str, str] = {}
@@ -88,6 +91,7 @@ class _Reading:
             loadbalancing=self._text("loadbalancing"),
             hash_header=self._text("hash_header"),
             hash_balance=self._text("hash_balance"),
+            weight=self._weight(),
             route_service_url=self._text("route_service_url"),
             availability_zone=self._labels.pop(f"{PREFIX}availability_zone", None),
             tags=self._tags(),
@@ -117,6 +121,11 @@ class _Reading:
 
     def _index(self) -> int | None:
         return self._number("index", lambda index: True, "a number from 0")
+
+    def _weight(self) -> int | None:
+        return self._number(
+            "weight", lambda weight: weight <= MAX_WEIGHT, f"a whole number from 0 to {MAX_WEIGHT}"
+        )
 
     def _number(self, name: str, good: Callable[[int], bool], what: str) -> int | None:
         text = self._labels.pop(PREFIX + name, None)

@@ -17,7 +17,7 @@ from msgspec import Struct
 from router.docker.container import Binding, Container
 from router.docker.labels import Wishes, compose_app
 from router.registrar.rules import announcement_problems, name_problems
-from router.wire.announcement import Announcement, PoolSettings
+from router.wire.announcement import DEFAULT_WEIGHT, Announcement, PoolSettings
 from router.wire.discovery import NameRegistration
 from router.wire.identities import IdentityError, Workload, checked
 
@@ -161,6 +161,7 @@ def _public(container: Container, wishes: Wishes, index: int, ground: Ground) ->
         options=PoolSettings(
             loadbalancing=wishes.loadbalancing, hash_header=wishes.hash_header, hash_balance=wishes.hash_balance
         ),
+        weight=DEFAULT_WEIGHT if wishes.weight is None else wishes.weight,
     )
     if problems := announcement_problems(announcement):
         raise _NoRoute(MALFORMED, "; ".join(problems))

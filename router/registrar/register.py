@@ -16,7 +16,7 @@ from router.registrar.announcer import Announcer, Observer
 from router.registrar.bus import BusUnavailable, redacted, server_problems
 from router.registrar.rules import announcement_problems
 from router.registrar.stopping import stop_on_signals, unless_stopped
-from router.wire.announcement import Announcement, PoolSettings, RouterStart
+from router.wire.announcement import DEFAULT_WEIGHT, MAX_WEIGHT, Announcement, PoolSettings, RouterStart
 
 Say = Callable[[str], None]
 
@@ -35,6 +35,7 @@ class Arguments(NamedTuple):
     protocol: str = ""
     route_service_url: str = ""
     algorithm: str = ""
+    weight: str = ""
     tags: Sequence[str] = ()
     nats: Sequence[str] = ()
     interval: str = ""
@@ -68,6 +69,7 @@ def read(arguments: Arguments, *, host: Callable[[], str], instance_id: Callable
         route_service_url=arguments.route_service_url,
         tags=_tags(arguments.tags, problems),
         options=PoolSettings(loadbalancing=arguments.algorithm),
+        weight=_weight(arguments.weight, problems),
     )
     unread = any(problem.startswith(("--port", "--tls-port")) for problem in problems)
     found = announcement_problems(announcement)
@@ -95,6 +97,15 @@ def _port(option: str, text: str, problems: list[str]) -> int:
         return int(text)
     problems.append(f"{option} {text!r} is not a port number between 1 and 65535")
     return 0
+
+
+def _weight(text: str, problems: list[str]) -> int:
+    if not text:
+        return DEFAULT_WEIGHT
+    if text.isascii() and text.isdecimal() and len(text) <= 3 and int(text) <= MAX_WEIGHT:
+        return int(text)
+    problems.append(f"--weight {text!r} is not a whole number from 0 to {MAX_WEIGHT}")
+    return DEFAULT_WEIGHT
 
 
 def _tags(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
@@ -187,6 +198,7 @@ def _describe(announcement: Announcement, servers: Sequence[str], say: Say) -> N
         "certificate name": announcement.server_cert_domain_san,
         "protocol": announcement.protocol,
         "balancing": announcement.options.loadbalancing,
+        "weight": "" if announcement.weight == DEFAULT_WEIGHT else str(announcement.weight),
         "route service": announcement.route_service_url,
         **{f"tag {key}": value for key, value in announcement.tags.items()},
     }

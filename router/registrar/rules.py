@@ -6,7 +6,7 @@ Stricter than a router is when it listens: routers accept nearly anything as a u
 import re
 from collections.abc import Callable
 
-from router.wire.announcement import Announcement, PoolSettings, encode_announcement
+from router.wire.announcement import MAX_WEIGHT, Announcement, PoolSettings, encode_announcement
 from router.wire.discovery import MAX_NAMES, NameRegistration
 from router.wire.identities import IdentityError, normal_address
 from router.wire.registration import RegistrationError, decode_registration
@@ -128,6 +128,10 @@ def _other_problems(announcement: Announcement) -> list[str]:
         (
             announcement.stale_threshold_in_seconds < 0,
             lambda: "stale_threshold_in_seconds is below 0",
+        ),
+        (
+            type(announcement.weight) is not int or not 0 <= announcement.weight <= MAX_WEIGHT,
+            lambda: f"weight {announcement.weight!r} is not a whole number from 0 to {MAX_WEIGHT}",
         ),
     ]
     return [text() for wrong, text in checks if wrong] + _options_problems(announcement.options)

@@ -27,7 +27,7 @@ from router.registrar.service_config import (
     ServiceConfig,
 )
 from router.registrar.tls_files import TlsFiles
-from router.wire.announcement import Announcement, PoolSettings
+from router.wire.announcement import DEFAULT_WEIGHT, MAX_WEIGHT, Announcement, PoolSettings
 from router.wire.discovery import NameRegistration
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -188,6 +188,7 @@ def _public(section: Section, defaults: Defaults, notes: list[str]) -> Announcem
         tags=section.pairs("tags"),
         availability_zone=defaults.availability_zone,
         options=PoolSettings(**{key: options.text(key) for key in PoolSettings.__struct_fields__}),
+        weight=options.number("weight", DEFAULT_WEIGHT, 0, MAX_WEIGHT),
     )
 
 

@@ -35,6 +35,7 @@ def test_labels_say_more() -> None:
             "router.port": "8081",
             "router.protocol": "http2",
             "router.loadbalancing": "least-connection",
+            "router.weight": "3",
             "router.tags.team": "blue",
             "router.app": "guid",
             "router.instance": "given",
@@ -46,6 +47,7 @@ def test_labels_say_more() -> None:
     assert (public.port, public.protocol, public.app) == (40002, "http2", "guid")
     assert (public.private_instance_id, public.private_instance_index) == ("given", "4")
     assert public.options == PoolSettings(loadbalancing="least-connection")
+    assert public.weight == 3
     assert public.tags == {"team": "blue", "cell": "7"}
     assert public.availability_zone == "z1"
 

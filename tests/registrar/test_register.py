@@ -44,6 +44,7 @@ def test_every_argument_reaches_the_announcement() -> None:
         protocol="http2",
         route_service_url="https://r.test",
         algorithm="least-connection",
+        weight="3",
         tags=["k=v", "empty=", "url=a=b"],
     )
     assert read_announcement == Announcement(
@@ -58,7 +59,20 @@ def test_every_argument_reaches_the_announcement() -> None:
         route_service_url="https://r.test",
         tags={"k": "v", "empty": "", "url": "a=b"},
         options=PoolSettings(loadbalancing="least-connection"),
+        weight=3,
     )
+
+
+@pytest.mark.parametrize(("text", "weight"), [("", 1), ("0", 0), ("100", 100), ("007", 7)])
+def test_weight_is_read(text: str, weight: int) -> None:
+    assert read_it(weight=text).weight == weight
+
+
+@pytest.mark.parametrize("text", ["101", "-1", "1.5", "x", "3 ", "１", "0001", "9" * 400])
+def test_number_that_is_no_weight_is_told(text: str) -> None:
+    with pytest.raises(AnnouncementError, match="--weight") as caught:
+        read_it(weight=text)
+    assert len(caught.value.problems) == 1
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "x", "80 ", "１", "9" * 400])

@@ -70,6 +70,11 @@ def test_good_host_has_no_problem(host: str) -> None:
     ("changes", "told"),
     [
         ({"uris": []}, "at least one uri"),
+        ({"weight": -1}, "weight -1 is not a whole number from 0 to 100"),
+        ({"weight": 101}, "not a whole number from 0 to 100"),
+        ({"weight": 1.5}, "not a whole number"),
+        ({"weight": True}, "not a whole number"),
+        ({"weight": "3"}, "weight '3' is not a whole number"),
         ({"host": ""}, "host is empty"),
         ({"host": "a b"}, "neither a host name nor an IP address"),
         ({"host": "http://a"}, "neither a host name nor an IP address"),
