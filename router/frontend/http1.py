@@ -81,7 +81,12 @@ class ClientConnection(FrontendConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._take(transport)
         self._connections.add(self)
-        self._await_head(monotonic())
+        now = monotonic()
+        self._await_head(now)
+        header_s = self.options.header_s
+        if header_s and (not self.deadline or header_s < self.deadline - now):
+            # Idle is who has had an answer; who has only connected is awaited no longer than a head.
+            self.deadline = now + header_s
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; called directly where TLS lies between."""

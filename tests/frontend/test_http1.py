@@ -219,6 +219,15 @@ def test_head_that_takes_too_long_is_408(backend: RecordingBackend) -> None:
         assert client.is_closed_by_peer()
 
 
+def test_client_that_connects_and_says_nothing_has_as_long_as_for_a_head(backend: RecordingBackend) -> None:
+    with RunningPlane(config(read_header_timeout=0.5)) as plane:
+        plane.route(HOST, backend)
+        with plane.client() as kept, plane.client() as silent:
+            assert kept.get(host=HOST).status == 200
+            assert silent.is_closed_by_peer()
+            assert kept.get(host=HOST).status == 200
+
+
 def test_idle_connection_is_closed_and_a_busy_one_is_not(plane: RunningPlane) -> None:
     def script(conversation: Conversation) -> None:
         conversation.read_request()
