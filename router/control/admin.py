@@ -26,6 +26,9 @@ HEALTH_PATHS = ("/health", "/healthz")
 IDLE_S = 10.0
 """A connection that sends nothing for this long is closed; Gorouter's read time-out."""
 
+_PLAIN = {"X-Content-Type-Options": "nosniff"}
+"""Beside every error text, as Go's servers have it."""
+
 QUIET = logging.getLogger("router.status")
 """For aiohttp: what clients do wrong has no place in any log, what goes wrong here has."""
 QUIET.addFilter(lambda line: line.exc_info is None or not isinstance(line.exc_info[1], HttpProcessingError))
@@ -150,7 +153,7 @@ def health_answer(path: str, health: Health) -> web.Response:
 
 
 def not_found() -> web.Response:
-    return web.Response(status=404, text="404 page not found\n")
+    return web.Response(status=404, text="404 page not found\n", headers=_PLAIN)
 
 
 def is_authorized(header: str, credentials: tuple[str, str]) -> bool:
@@ -173,7 +176,8 @@ async def _show(
 ) -> web.StreamResponse:
     """Answer with the document of this path, to those who know the credentials."""
     if not is_authorized(request.headers.get("Authorization", ""), credentials):
-        return web.Response(status=401, text="401 Unauthorized\n", headers={"WWW-Authenticate": "Basic"})
+        headers = {**_PLAIN, "WWW-Authenticate": "Basic"}
+        return web.Response(status=401, text="401 Unauthorized\n", headers=headers)
     wanted = documents.get(request.path)
     if wanted is None:
         return not_found()

@@ -100,6 +100,7 @@ async def test_other_paths_of_the_health_listener_are_not_found(path: str) -> No
     ):
         assert (response.status, await response.read()) == (404, NOT_FOUND)
         assert response.content_type == "text/plain"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_garbage_on_the_health_listener_harms_nobody_else() -> None:
@@ -176,6 +177,7 @@ async def test_without_credentials_every_path_of_the_routes_listener_is_401(path
     ):
         assert (response.status, await response.read()) == (401, b"401 Unauthorized\n")
         assert response.headers["WWW-Authenticate"] == "Basic"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize("path", ["/health", "/healthz"])
