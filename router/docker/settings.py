@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
-import yaml
 from msgspec import Struct
 
+from router.config.document import DocumentError
 from router.config.durations import parse_duration
+from router.config.values import parse_values
 from router.docker.engine import Place, environment_place, place_problems
 from router.docker.offer import Ground
 from router.registrar import TlsFiles, own_address
@@ -156,11 +157,11 @@ def load_settings(file: Path | None, options: Options) -> Settings:
 
 def read_settings(text: str) -> Settings:
     """Read a YAML document; its values have the right types then, and may still break a rule."""
-    try:
-        document = yaml.load(text, yaml.CSafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SettingsError([f"not YAML: {' '.join(str(error).split())}"]) from None
     problems: list[str] = []
+    try:
+        document = parse_values(text, lambda problem: problems.append(str(problem)))
+    except DocumentError as error:
+        raise SettingsError([f"not YAML: {error.problem}"]) from None
     settings: Settings = _section(Settings, {} if document is None else document, "", problems)
     if problems:
         raise SettingsError(problems)

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-import yaml
-
+from router.config.document import DocumentError
+from router.config.values import parse_values
 from router.registrar.announced import route_problems
 from router.registrar.bus import server_problems
 from router.registrar.check_reader import read_check
@@ -30,7 +30,7 @@ from router.registrar.tls_files import TlsFiles
 from router.wire.announcement import DEFAULT_WEIGHT, MAX_WEIGHT, Announcement, PoolSettings
 from router.wire.discovery import NameRegistration
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MAX_FILE_BYTES = 4 * 1024 * 1024
 
 NOT_ANNOUNCED = ("tcp", "sni")
 """Kinds of routes that go to a routing API instead of NATS."""
@@ -50,7 +50,7 @@ def read_service(file: Path, instance_id: str) -> tuple[ServiceConfig, list[str]
     """
     problems: list[str] = []
     notes: list[str] = []
-    top = Section(_document(file), "", problems)
+    top = Section(_document(file, problems), "", problems)
     servers = _servers(top)
     tls = _tls(top.section("nats_mtls_config"))
     defaults = Defaults(top.text("host"), top.text("availability_zone"), instance_id)
@@ -85,19 +85,33 @@ def read_routes(file: Path, defaults: Defaults) -> tuple[list[ConfiguredRoute], 
         ConfigProblems: it cannot be read at all.
     """
     problems: list[str] = []
-    routes = _routes(Section(_document(file), "", problems), defaults, problems, problems)
+    routes = _routes(Section(_document(file, problems), "", problems), defaults, problems, problems)
     return routes, [f"{file}: {problem}" for problem in problems]
 
 
-def _document(file: Path) -> object:
+def _document(file: Path, problems: list[str]) -> object:
+    raw = _contents(file)
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigProblems(file, [f"larger than {MAX_FILE_BYTES // 2**20} MiB"])
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
         # Not every JSON is YAML: tabs are not.
-        return json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader)
+        if text.lstrip().startswith("{"):
+            return json.loads(text)
+        return parse_values(text, lambda problem: problems.append(str(problem)))
+    except DocumentError as error:
+        raise ConfigProblems(file, [str(error.problem)]) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigProblems(file, [" ".join(str(error).split()) or type(error).__name__]) from error
+
+
+def _contents(file: Path) -> bytes:
+    """Return what the file holds, or a little more than is read of it."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigProblems(file, [error.strerror or str(error)]) from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigProblems(file, [" ".join(str(error).split()) or type(error).__name__]) from error
 
 
 def _servers(top: Section) -> list[str]:

@@ -97,6 +97,8 @@ def test_all_mistakes_are_told_at_once_with_their_keys() -> None:
         ("[]", "the document"),
         ("a: {", "not YAML"),
         ("\x00", "not YAML"),
+        ("[" * 100_000, "not YAML"),
+        ("domain: a\ndomain: b", 'mapping key "domain" already defined at line 1 (domain, line 2)'),
     ],
 )
 def test_value_that_cannot_be_used_is_told_with_its_key(tmp_path: Path, text: str, key: str) -> None:

@@ -219,13 +219,23 @@ def test_mutual_tls_to_nats_is_read_and_its_files_are_tried(tmp_path: Path) -> N
     assert problem.endswith("absent: No such file or directory")
 
 
-@pytest.mark.parametrize("text", ["{", "[1, 2", "a: b: c", "\x00", "[" * 10_000, "5", "[]"])
+@pytest.mark.parametrize(
+    "text", ["{", "[1, 2", "a: b: c", "\x00", "[" * 1_000_000, "- " * 100_000, '{"a":' * 100_000, "5", "[]"]
+)
 def test_file_that_is_neither_json_nor_yaml_is_told(tmp_path: Path, text: str) -> None:
     file = tmp_path / "c"
     file.write_text(text)
     with pytest.raises(ConfigProblems) as caught:
         read_service(file, "")
     assert all(problem.startswith(f"{file}: ") for problem in caught.value.problems)
+
+
+def test_file_that_is_too_large_or_says_something_twice_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    for text, told in [("#" * 5_000_000, "larger than 4 MiB"), ("host: a\nhost: b", 'key "host" already defined')]:
+        file.write_text(text)
+        with pytest.raises(ConfigProblems, match=told):
+            read_service(file, "")
 
 
 def test_absent_file_is_told(tmp_path: Path) -> None:
