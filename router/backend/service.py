@@ -17,9 +17,17 @@ metadata server among them, private networks, and what stands for no single host
 import asyncio
 import socket
 from collections.abc import Callable, Iterable
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from router.backend.failure import BAD_GATEWAYS, NEVER, NOTHING, BackendFailure, FailureClass
+
+Address = IPv4Address | IPv6Address
+
+_LOOPBACK: dict[Address, Address] = {
+    IPv4Address("0.0.0.0"): IPv4Address("127.0.0.1"),
+    IPv6Address("::"): IPv6Address("::1"),
+}
+"""What the kernel dials for addresses that stand for no host."""
 
 BLOCKED = FailureClass("egress-blocked", NEVER, NOTHING, NOTHING, 502, BAD_GATEWAYS)
 
@@ -35,12 +43,19 @@ def egress_filter(blocklist: Iterable[str]) -> Callable[[str], bool] | None:
         return None
 
     def allowed(address: str) -> bool:
-        ip = ip_address(address)
-        # The kernel dials ::ffff:127.0.0.1 as 127.0.0.1.
-        mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
-        return not any(ip in network or (mapped is not None and mapped in network) for network in networks)
+        meant = _meant_by(ip_address(address))
+        return not any(ip in network for ip in meant for network in networks)
 
     return allowed
+
+
+def _meant_by(ip: Address) -> list[Address]:
+    """Return an address and those that the kernel dials in its place: ::ffff:127.0.0.1 is 127.0.0.1 to it, and the
+    unspecified address is loopback."""
+    meant = [ip]
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        meant.append(ip.ipv4_mapped)
+    return meant + [_LOOPBACK[each] for each in meant if each in _LOOPBACK]
 
 
 async def connect_allowed(
