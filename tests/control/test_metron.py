@@ -1,27 +1,23 @@
 """What control tells an agent, heard over a real socket."""
 
 import asyncio
-import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from router.control.metron import STEADY, Metron
-from router.metrics import Agent
-from router.wire.dropsonde import Encoder, messages
+from router.wire.dropsonde import Encoder
 from tests.control.reporting import SECOND_NS, Reporting
-
-Envelope = messages(opaque=False)["Envelope"]
+from tests.support.dropsonde import HearingAgent, hearing_agent
 
 
 class Platform:
     """A metron at one end and what control has at the other; the clock moves as told."""
 
-    def __init__(self, receiving: socket.socket) -> None:
-        self._receiving = receiving
+    def __init__(self, hearing: HearingAgent) -> None:
+        self.heard = hearing.heard
         self.reporting = Reporting(counters=(lambda: {"token_fetch_errors": 2},))
-        self.agent = Agent(f"127.0.0.1:{receiving.getsockname()[1]}")
+        self.agent = hearing.sender()
         clock = self.reporting.clock
         self.metron = Metron(
             self.reporting.figures, self.agent, Encoder("gorouter"), clock, lambda: int(clock() * SECOND_NS)
@@ -32,25 +28,14 @@ class Platform:
             self.reporting.now += 1
             self.metron.tick()
 
-    def heard(self) -> list[Any]:
-        """Everything that has arrived; loopback delivers within the sender's call."""
-        found = []
-        while True:
-            try:
-                found.append(Envelope.FromString(self._receiving.recv(65536)))
-            except BlockingIOError:
-                return found
-
     def counters(self) -> dict[str, int]:
         return {each.counterEvent.name: each.counterEvent.delta for each in self.heard() if each.eventType == 7}
 
 
 @pytest.fixture
 def platform() -> Iterator[Platform]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
-        receiving.bind(("127.0.0.1", 0))
-        receiving.setblocking(False)
-        made = Platform(receiving)
+    with hearing_agent() as hearing:
+        made = Platform(hearing)
         yield made
         made.metron.close()
 

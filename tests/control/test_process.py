@@ -20,7 +20,7 @@ from router.certs import issue, make_ca
 from tests.support import processes
 from tests.support.announce import Announcer, Routes
 from tests.support.nats import NatsServer
-from tests.support.ports import free_port
+from tests.support.ports import free_port, refuses
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.recorder import Conversation, RecordingBackend, plain
 from tests.support.router import RunningRouter
@@ -48,14 +48,6 @@ def routes_document(router: RunningRouter) -> dict[str, Any]:
         return document
     finally:
         connection.close()
-
-
-def refuses(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def status_of(router: RunningRouter, host: str) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -20,11 +19,9 @@ from router.control.subscriber import NatsUnavailable, Subscriber
 from router.log import Logger
 from router.wire.announcement import decode_start
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer
+from tests.support.nats import Connect, NatsServer
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
-
-Connect = Callable[[], Awaitable[Client]]
 
 
 class Hearing:
@@ -72,25 +69,6 @@ async def hearing(nats_server: NatsServer) -> AsyncIterator[Hearing]:
     await made.begin()
     yield made
     await made.subscriber.close()
-
-
-@pytest.fixture
-async def connect(nats_server: NatsServer) -> AsyncIterator[Connect]:
-    """Makes a client of `nats_server`, as an agent has one."""
-    clients: list[Client] = []
-
-    async def connected() -> Client:
-        client = await nats.connect(f"nats://127.0.0.1:{nats_server.port}", allow_reconnect=False, error_cb=ignore)
-        clients.append(client)
-        return client
-
-    yield connected
-    for client in clients:
-        await client.close()
-
-
-async def ignore(_: Exception) -> None:
-    """Servers are killed on purpose."""
 
 
 async def publish(client: Client, *payloads: bytes, subject: str = "router.register") -> None:

@@ -23,7 +23,7 @@ from router.log import DEBUG, Logger
 from router.routing.registrations import RegistryRules
 from router.routing.registry import Registry
 from tests.support import processes
-from tests.support.ports import free_port
+from tests.support.ports import free_port, refuses
 from tests.support.recorder import RecordingBackend
 from tests.support.registry import announced
 
@@ -365,11 +365,3 @@ async def test_worker_that_stops_reading_does_not_hold_up_a_drain() -> None:
         os.kill(it.supervisor.pids[0], signal.SIGSTOP)
 
         assert not await it.supervisor.drain(0.3)
-
-
-def refuses(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionRefusedError:
-        return True
-    return False

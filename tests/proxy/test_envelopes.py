@@ -1,50 +1,39 @@
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from router.metrics import Agent
 from router.proxy.envelopes import EnvelopeOptions, Envelopes
-from router.wire.dropsonde import Encoder, messages
+from router.wire.dropsonde import Encoder
 from tests.proxy.observed import APP, Seen, endpoint
+from tests.support.dropsonde import HearingAgent, hearing_agent
 
 END = 100.030
 EVENTS = EnvelopeOptions(server_events=True, client_events=True, values=False, index="2")
 VALUES = EnvelopeOptions(server_events=False, client_events=False, values=True, index="2")
-Envelope = messages(opaque=False)["Envelope"]
 
 
 @dataclass
 class Listening:
     """An agent, at the end of the wire."""
 
-    receiving: socket.socket
+    hearing: HearingAgent
     made: list[Envelopes] = field(default_factory=list)
 
     def envelopes(self, options: EnvelopeOptions) -> Envelopes:
-        port = self.receiving.getsockname()[1]
-        made = Envelopes(options, Encoder("gorouter"), Agent(f"127.0.0.1:{port}"))
+        made = Envelopes(options, Encoder("gorouter"), self.hearing.sender())
         self.made.append(made)
         return made
 
     def heard(self) -> list[Any]:
-        """Everything that has arrived; loopback delivers within the sender's call."""
-        found = []
-        while True:
-            try:
-                found.append(Envelope.FromString(self.receiving.recv(65536)))
-            except BlockingIOError:
-                return found
+        return self.hearing.heard()
 
 
 @pytest.fixture
 def agent() -> Iterator[Listening]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
-        receiving.bind(("127.0.0.1", 0))
-        receiving.setblocking(False)
-        listening = Listening(receiving)
+    with hearing_agent() as hearing:
+        listening = Listening(hearing)
         yield listening
         for made in listening.made:
             made.close()
@@ -162,7 +151,7 @@ def test_instance_that_was_announced_anew_is_told_with_its_new_tags(agent: Liste
 
 def test_nobody_listening_costs_two_datagrams_a_second(agent: Listening) -> None:
     envelopes = agent.envelopes(EVENTS)
-    agent.receiving.close()
+    agent.hearing.receiving.close()
     for number in range(1000):
         envelopes.finished(Seen(), 200.0 + number / 1000)
 
@@ -172,17 +161,14 @@ def test_nobody_listening_costs_two_datagrams_a_second(agent: Listening) -> None
 
 def test_agent_that_comes_back_is_heard_by_the_next_probe(agent: Listening) -> None:
     envelopes = agent.envelopes(EVENTS)
-    address = agent.receiving.getsockname()
-    agent.receiving.close()
+    agent.hearing.receiving.close()
     envelopes.finished(Seen(), 200.0)
     envelopes.finished(Seen(), 200.1)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
-        receiving.bind(address)
-        receiving.setblocking(False)
+    with hearing_agent(agent.hearing.port) as again:
         envelopes.finished(Seen(), 200.2)
         envelopes.finished(Seen(), 201.2)
 
-        assert len(Listening(receiving).heard()) == 1
+        assert len(again.heard()) == 1
 
 
 def test_line_too_long_for_a_datagram_is_lost_alone(agent: Listening) -> None:

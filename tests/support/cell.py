@@ -6,22 +6,21 @@ One more namespace on it is where the router runs. A test enters that one with
 No packet leaves the namespaces made here.
 """
 
-import contextlib
-import ctypes
 import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from tests.support.namespaces import inside_namespace
 from tests.support.needs import needs
 
 _GATEWAY = "169.254.0.1"
 _SETTINGS = Path("/etc/netns")
-_CLONE_NEWNET = 0x40000000
 
 
 class Cell:
@@ -74,18 +73,9 @@ class Cell:
         """Start a process in a container; it is the caller's to end."""
         return subprocess.Popen([self._ip, "netns", "exec", self.namespace(container), *command])
 
-    @contextlib.contextmanager
-    def inside(self, container: str) -> Iterator[None]:
+    def inside(self, container: str) -> AbstractContextManager[None]:
         """Live in a container's network: this thread, and all threads and processes it starts meanwhile."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{self.namespace(container)}", os.O_RDONLY)
-        try:
-            _enter(there)
-            yield
-        finally:
-            _enter(own)
-            os.close(own)
-            os.close(there)
+        return inside_namespace(self.namespace(container))
 
     def _make_cell(self) -> None:
         self._do("netns", "add", self.namespace("cell"))
@@ -118,10 +108,3 @@ class Cell:
 
     def _do(self, *arguments: str) -> None:
         subprocess.run([self._ip, *arguments], check=True, capture_output=True, text=True)
-
-
-def _enter(namespace: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(namespace, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -7,6 +7,8 @@ Judges what reached a backend. Nothing is forgiven here: whatever two readers co
 import re
 from dataclasses import dataclass, field
 
+from tests.support.fields import Headed
+
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 TARGET = re.compile(rb"[\x21-\x7e]+")
 VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
@@ -24,7 +26,7 @@ class Incomplete(Exception):
 
 
 @dataclass(slots=True)
-class Message:
+class Message(Headed):
     """One request as a strict reader understands it."""
 
     method: str
@@ -34,15 +36,6 @@ class Message:
     body: bytes = b""
     chunked: bool = False
     trailers: list[tuple[str, str]] = field(default_factory=list)
-
-    def values(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def header(self, name: str) -> str | None:
-        """The only value of a field, None if absent; more than one line is an error of the test's expectation."""
-        found = self.values(name)
-        assert len(found) < 2, f"{name} came {len(found)} times: {found}"
-        return found[0] if found else None
 
 
 def requests_in(stream: bytes, *, may_be_cut: bool = False) -> list[Message]:

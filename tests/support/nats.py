@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -13,6 +13,9 @@ from router.certs import Authority, issue
 from tests.support.broker import EXECUTABLE
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
+
+Connect = Callable[[], Awaitable[Client]]
+"""Makes a client of a server."""
 
 
 class NatsServer:

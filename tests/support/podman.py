@@ -5,7 +5,6 @@ The images are made of busybox alone; nothing is fetched. Ports that containers 
 """
 
 import contextlib
-import ctypes
 import http.client
 import io
 import json
@@ -18,12 +17,14 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.namespaces import inside_namespace
 from tests.support.needs import needs
 from tests.support.waiting import wait_until
 
@@ -33,7 +34,6 @@ APPLETS = ("sh", "httpd", "hostname", "sleep", "test", "touch", "rm", "wget")
 WEB = ["/bin/sh", "-c", "httpd -p 8081 -h /other; exec httpd -f -p 8079 -h /www"]
 """8079 answers with the container's host name, 8081 with ``other``."""
 
-_CLONE_NEWNET = 0x40000000
 _PROGRAM = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'; hostname\n"
 
 
@@ -123,18 +123,9 @@ class Podman:
             timeout=20,
         )
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> AbstractContextManager[None]:
         """Live in the engine's network: this thread, and all threads and processes it starts meanwhile."""
-        own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{self._namespace}", os.O_RDONLY)
-        try:
-            _enter(there)
-            yield
-        finally:
-            _enter(own)
-            os.close(own)
-            os.close(there)
+        return inside_namespace(self._namespace)
 
     # Images and containers.
 
@@ -280,13 +271,6 @@ class Events:
                 self.heard.append(
                     (event.get("Action", ""), event.get("Actor", {}).get("ID", ""), time.monotonic())
                 )
-
-
-def _enter(namespace: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(namespace, _CLONE_NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def _write_root(archive: Path, busybox: Path) -> None:

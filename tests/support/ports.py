@@ -20,6 +20,15 @@ def free_port() -> int:
     raise RuntimeError("no free port")
 
 
+def refuses(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def _claim(port: int) -> bool:
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

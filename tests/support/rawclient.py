@@ -13,6 +13,8 @@ import struct
 import time
 from dataclasses import dataclass, field
 
+from tests.support.fields import Headed
+
 STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)\r\n")
 FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
 BETWEEN_BYTES_S = 0.00005
@@ -28,7 +30,7 @@ class Truncated(BadResponse):
 
 
 @dataclass(slots=True)
-class Response:
+class Response(Headed):
     version: str
     status: int
     reason: str
@@ -40,15 +42,6 @@ class Response:
     """The 1xx responses that came before it."""
     framing: str = "none"
     """``none``, ``length``, ``chunked`` or ``close``."""
-
-    def values(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def header(self, name: str) -> str | None:
-        """The only value of a field, or None. Two lines of it are an assertion error."""
-        found = self.values(name)
-        assert len(found) < 2, f"{name} came {len(found)} times: {found}"
-        return found[0] if found else None
 
 
 class RawClient:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from tests.support import grammar
+from tests.support.fields import Headed
 from tests.support.waiting import wait_until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -28,7 +29,7 @@ HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 
 @dataclass(slots=True)
-class Request:
+class Request(Headed):
     """A request as a careless reader understands it."""
 
     method: str
@@ -38,14 +39,6 @@ class Request:
     raw_head: bytes
     body: bytes = b""
     trailers: list[tuple[str, str]] = field(default_factory=list)
-
-    def values(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def header(self, name: str) -> str | None:
-        found = self.values(name)
-        assert len(found) < 2, f"{name} came {len(found)} times: {found}"
-        return found[0] if found else None
 
 
 class Ended(Exception):

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -24,13 +23,12 @@ from router.routing.internal_records import DropName, PutName, SetInternalState
 from router.wire.discovery import GREET, REGISTER, START, UNREGISTER, NameRegistration, decode_start
 from router.wire.discovery import encode_registration as encode
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer
+from tests.support.nats import Connect, NatsServer
 
 NAME = "x.apps.internal"
 A, B = "10.255.1.1", "10.255.1.2"
 NEVER = 86400.0
 
-Connect = Callable[[], Awaitable[Client]]
 Hear = Callable[..., Awaitable["Hearing"]]
 
 
@@ -110,25 +108,6 @@ async def hear(nats_server: NatsServer) -> AsyncIterator[Hear]:
     yield begun
     for hearing in made:
         await hearing.close()
-
-
-@pytest.fixture
-async def connect(nats_server: NatsServer) -> AsyncIterator[Connect]:
-    """Makes a client of `nats_server`, as route-emitter has one."""
-    clients: list[Client] = []
-
-    async def connected() -> Client:
-        client = await nats.connect(f"nats://127.0.0.1:{nats_server.port}", allow_reconnect=False, error_cb=ignore)
-        clients.append(client)
-        return client
-
-    yield connected
-    for client in clients:
-        await client.close()
-
-
-async def ignore(_: Exception) -> None:
-    """Servers are killed on purpose."""
 
 
 def at(ip: str, *names: str, **fields: Any) -> bytes:
