@@ -3,9 +3,9 @@
 ::
 
     LoadtestError
-    ├── ProgramError    a program did not start, or stopped by itself
-    ├── WrkError        wrk could not be run, or printed no summary
-    └── RequestError    a request failed under load, so figures would mean nothing
+    ├── ProgramError     a program did not start, or stopped by itself
+    ├── GeneratorError   wrk or h2load could not be run, or printed no summary
+    └── RequestError     a request failed under load, so figures would mean nothing
 """
 
 
@@ -17,8 +17,8 @@ class ProgramError(LoadtestError):
     """A program did not start, or stopped by itself; the message says which and where its log is."""
 
 
-class WrkError(LoadtestError):
-    """wrk could not be run, or printed no summary."""
+class GeneratorError(LoadtestError):
+    """wrk or h2load could not be run, or printed no summary."""
 
 
 class RequestError(LoadtestError):

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.errors import WrkError
-from loadtest.programs import pinned
+from loadtest.errors import GeneratorError
+from loadtest.programs import output_of, pinned
 from loadtest.wrk import BROWSER_HEADERS, Summary
 
 CONNECTIONS = 16
@@ -47,19 +47,9 @@ class H2load:
         return pinned([*command, url], self._cores)
 
     async def run(self, url: str, host: str, seconds: int) -> Summary:
-        """Load the URL for this long. Raises `WrkError` if h2load fails; failed requests are in the summary."""
+        """Load the URL for this long. Raises `GeneratorError` if h2load fails; failed requests are counted."""
         self._log.unlink(missing_ok=True)
-        process = await asyncio.create_subprocess_exec(
-            *self.command(url, host, seconds), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
-        try:
-            output, _ = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            raise
-        text = output.decode(errors="replace")
-        if process.returncode != 0:
-            raise WrkError(f"h2load failed with status {process.returncode}: {text.strip()}")
+        text = await output_of("h2load", self.command(url, host, seconds))
         times_us = parse_log(await asyncio.to_thread(self._log.read_text)) if self._log.exists() else []
         return parse_output(text, times_us, seconds)
 
@@ -70,10 +60,10 @@ def parse_log(text: str) -> list[int]:
 
 
 def parse_output(text: str, times_us: Sequence[int], seconds: int) -> Summary:
-    """Read what h2load says at its end. Raises `WrkError` if it is not understood."""
+    """Read what h2load says at its end. Raises `GeneratorError` if it is not understood."""
     requests, statuses = _REQUESTS.search(text), _STATUSES.search(text)
     if requests is None or statuses is None or len(times_us) < 2:
-        raise WrkError(f"h2load's output is not understood: {text.strip() or 'nothing at all'}")
+        raise GeneratorError(f"h2load's output is not understood: {text.strip() or 'nothing at all'}")
     percentiles = statistics.quantiles(times_us, n=100, method="inclusive")
     return Summary(
         requests=int(requests[2]),

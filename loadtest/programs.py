@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from loadtest.errors import ProgramError
+from loadtest.errors import GeneratorError, ProgramError
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
@@ -65,6 +65,22 @@ def pinned(command: Sequence[str], cores: Sequence[int]) -> list[str]:
     """Return the command so wrapped that it runs on these cores and ends when this process dies."""
     core_list = ",".join(map(str, cores))
     return ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", core_list, *command]
+
+
+async def output_of(name: str, command: Sequence[str]) -> str:
+    """Run a load generator to its end; return what it printed. Raises `GeneratorError` if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        raise
+    text = output.decode(errors="replace")
+    if process.returncode != 0:
+        raise GeneratorError(f"{name} failed with status {process.returncode}: {text.strip()}")
+    return text
 
 
 class Program:

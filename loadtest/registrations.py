@@ -2,16 +2,13 @@
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-from loadtest import procfs
+from loadtest import procfs, rig
 from loadtest.broker import REGISTER, Broker, registration
 from loadtest.probe import Probe, one_per_worker
-from loadtest.programs import Cores, Program, free_ports
 from loadtest.report import Figure
 from loadtest.router_process import RouterProcess
 
@@ -100,16 +97,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 async def measure(folder: Path, announce: Callable[[str], None]) -> list[Figure]:
     """Run the scenario with its logs in the folder. Raises `ProgramError` if a program does not start."""
-    cores = Cores.of_this_process().all
-    (backend_port,) = free_ports(1)
-    async with AsyncExitStack() as running:
-        command = [sys.executable, "-m", "loadtest.backend", str(backend_port)]
-        backend = running.enter_context(Program("backend", command, cores=cores, log_folder=folder))
-        await backend.wait_until_accepting(backend_port)
-        broker = await running.enter_async_context(Broker.started(folder, cores))
-        started = RouterProcess.started(folder, cores, nats_port=broker.port, workers=WORKERS)
-        router = await running.enter_context(started).ready()
-        figures = Figures(broker, router, backend_port)
+    async with rig.started(folder, workers=WORKERS) as running:
+        figures = Figures(*running)
         announce(f"registering {ROUTES:,} routes")
         probes = await figures.load()
         announce(f"registering {SAMPLES} more, one at a time")

@@ -5,17 +5,14 @@ import base64
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-from loadtest import procfs
+from loadtest import procfs, rig
 from loadtest.broker import REGISTER, Broker, registration
 from loadtest.errors import RequestError
 from loadtest.probe import Probe
-from loadtest.programs import Cores, Program, free_ports
 from loadtest.report import Figure
 from loadtest.router_process import RouterProcess
 
@@ -118,16 +115,8 @@ async def _ask(probe: Probe, times: list[float]) -> None:
 
 async def measure(folder: Path, announce: Callable[[str], None]) -> list[Figure]:
     """Run the scenario with its logs in the folder. Raises `ProgramError` if a program does not start."""
-    cores = Cores.of_this_process()
-    (backend_port,) = free_ports(1)
-    async with AsyncExitStack() as running:
-        command = [sys.executable, "-m", "loadtest.backend", str(backend_port)]
-        backend = running.enter_context(Program("backend", command, cores=cores.all, log_folder=folder))
-        await backend.wait_until_accepting(backend_port)
-        broker = await running.enter_async_context(Broker.started(folder, cores.all))
-        started = RouterProcess.started(folder, cores.all, nats_port=broker.port, workers=1)
-        router = await running.enter_context(started).ready()
-        return await _measure(Scenario(broker, router, backend_port), announce)
+    async with rig.started(folder) as running:
+        return await _measure(Scenario(*running), announce)
 
 
 async def _measure(scenario: Scenario, announce: Callable[[str], None]) -> list[Figure]:

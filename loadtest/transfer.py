@@ -3,17 +3,13 @@
 import asyncio
 import contextlib
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-from loadtest import procfs
-from loadtest.broker import Broker
+from loadtest import procfs, rig
 from loadtest.errors import RequestError
 from loadtest.probe import content_length
-from loadtest.programs import Cores, Program, free_ports
 from loadtest.report import Figure
 from loadtest.router_process import RouterProcess
 
@@ -107,18 +103,8 @@ async def growth_watched(pid: int) -> AsyncIterator[list[int]]:
 
 async def measure(folder: Path, announce: Callable[[str], None]) -> list[Figure]:
     """Run the scenario with its logs in the folder. Raises `ProgramError` if a program does not start."""
-    cores = Cores.of_this_process().all
-    (backend_port,) = free_ports(1)
-    async with AsyncExitStack() as running:
-        command = [sys.executable, "-m", "loadtest.backend", str(backend_port)]
-        backend = running.enter_context(Program("backend", command, cores=cores, log_folder=folder))
-        await backend.wait_until_accepting(backend_port)
-        broker = await running.enter_async_context(Broker.started(folder, cores))
-        started = RouterProcess.started(folder, cores, nats_port=broker.port, workers=1)
-        router = await running.enter_context(started).ready()
-        await running.enter_async_context(broker.announcing(HOST, backend_port))
-        (await router.wait_until_routed(HOST)).close()
-        return await _measure(router, announce)
+    async with rig.started(folder, host=HOST) as running:
+        return await _measure(running.router, announce)
 
 
 async def _measure(router: RouterProcess, announce: Callable[[str], None]) -> list[Figure]:

@@ -2,18 +2,13 @@
 
 import asyncio
 import resource
-import sys
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-from loadtest import procfs
-from loadtest.broker import Broker
+from loadtest import procfs, rig
 from loadtest.errors import RequestError
-from loadtest.programs import Cores, Program, free_ports
 from loadtest.report import Figure
-from loadtest.router_process import RouterProcess
 
 HOST = "tunnels.example.com"
 IDLE = 10_000
@@ -80,23 +75,13 @@ async def exchange_messages(tunnel: Tunnel, until: float) -> int:
 
 async def measure(folder: Path, announce: Callable[[str], None]) -> list[Figure]:
     """Run the scenario with its logs in the folder. Raises `ProgramError` if a program does not start."""
-    cores = Cores.of_this_process().all
     count = affordable()
-    (backend_port,) = free_ports(1)
-    async with AsyncExitStack() as running:
-        command = [sys.executable, "-m", "loadtest.backend", str(backend_port)]
-        backend = running.enter_context(Program("backend", command, cores=cores, log_folder=folder))
-        await backend.wait_until_accepting(backend_port)
-        broker = await running.enter_async_context(Broker.started(folder, cores))
-        started = RouterProcess.started(folder, cores, nats_port=broker.port, workers=1)
-        router = await running.enter_context(started).ready()
-        await running.enter_async_context(broker.announcing(HOST, backend_port))
-        (await router.wait_until_routed(HOST)).close()
-        (worker,) = router.workers
+    async with rig.started(folder, host=HOST) as running:
+        (worker,) = running.router.workers
         announce(f"{count} idle WebSockets")
-        figures = await _measure_idle(router.ports.http, worker, count)
+        figures = await _measure_idle(running.router.ports.http, worker, count)
         announce(f"messages over {BUSY} WebSockets")
-        return [*figures, *await _measure_messages(router.ports.http, worker)]
+        return [*figures, *await _measure_messages(running.router.ports.http, worker)]
 
 
 async def _measure_idle(port: int, worker: int, count: int) -> list[Figure]:

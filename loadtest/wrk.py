@@ -3,14 +3,13 @@
 Owns the command line, the Lua that makes wrk print its summary as JSON, and reading that.
 """
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from loadtest.errors import WrkError
-from loadtest.programs import pinned
+from loadtest.errors import GeneratorError
+from loadtest.programs import output_of, pinned
 
 BROWSER_HEADERS = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
@@ -62,14 +61,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_summary(output: str) -> Summary:
-    """Find the summary among wrk's own lines. Raises `WrkError` if there is none."""
+    """Find the summary among wrk's own lines. Raises `GeneratorError` if there is none."""
     for line in reversed(output.splitlines()):
         if line.startswith("{"):
             try:
                 return msgspec.json.decode(line, type=Summary)
             except msgspec.DecodeError as error:
-                raise WrkError(f"wrk's summary is not understood ({error}): {line}") from error
-    raise WrkError(f"wrk printed no summary: {output.strip() or 'nothing at all'}")
+                raise GeneratorError(f"wrk's summary is not understood ({error}): {line}") from error
+    raise GeneratorError(f"wrk printed no summary: {output.strip() or 'nothing at all'}")
 
 
 class Wrk:
@@ -101,17 +100,5 @@ class Wrk:
         return pinned([*command, url], self._cores)
 
     async def run(self, url: str, host: str, seconds: int) -> Summary:
-        """Load the URL for this long. Raises `WrkError` if wrk fails; failed requests are in the summary."""
-        process = await asyncio.create_subprocess_exec(
-            *self.command(url, host, seconds), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
-        try:
-            output, _ = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            raise
-        if process.returncode != 0:
-            raise WrkError(
-                f"wrk failed with status {process.returncode}: {output.decode(errors='replace').strip()}"
-            )
-        return parse_summary(output.decode(errors="replace"))
+        """Load the URL for this long. Raises `GeneratorError` if wrk fails; failed requests are in the summary."""
+        return parse_summary(await output_of("wrk", self.command(url, host, seconds)))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.errors import WrkError
+from loadtest.errors import GeneratorError
 from loadtest.h2load import H2load, parse_log, parse_output
 
 OUTPUT = """\
@@ -22,7 +22,7 @@ def test_requests_and_every_kind_of_error_are_counted() -> None:
 
 @pytest.mark.parametrize("output", ["", "could not connect\n", OUTPUT.replace("status codes", "codes")])
 def test_output_that_says_nothing_is_an_error(output: str) -> None:
-    with pytest.raises(WrkError):
+    with pytest.raises(GeneratorError):
         parse_output(output, [1, 2], 1)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.errors import WrkError
+from loadtest.errors import GeneratorError
 from loadtest.programs import Cores, Program, free_ports
 from loadtest.wrk import Summary, Wrk, parse_summary
 from tests.support.needs import needs
@@ -30,7 +30,7 @@ def test_every_kind_of_error_counts() -> None:
 
 @pytest.mark.parametrize("output", ["", "unable to connect to 127.0.0.1:1\n", '{"requests":1}\n', "{broken\n"])
 def test_output_without_a_summary_is_an_error(output: str) -> None:
-    with pytest.raises(WrkError):
+    with pytest.raises(GeneratorError):
         parse_summary(output)
 
 
@@ -54,5 +54,5 @@ async def test_wrk_loads_a_backend_without_errors(tmp_path: Path) -> None:
 async def test_wrk_that_cannot_connect_is_an_error(tmp_path: Path) -> None:
     wrk = Wrk(needs("wrk"), tmp_path, connections=1, cores=Cores.of_this_process().all)
     (port,) = free_ports(1)
-    with pytest.raises(WrkError, match="unable to connect"):
+    with pytest.raises(GeneratorError, match="unable to connect"):
         await asyncio.wait_for(wrk.run(f"http://127.0.0.1:{port}/", "bench.example.com", 1), 30)
