@@ -1,5 +1,6 @@
 """Whole routers: the command line, a real nats-server, several workers, signals."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from tests.support.announce import Announcer, status_of
 from tests.support.nats import NatsServer
+from tests.support.recorder import Conversation
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 
@@ -37,6 +39,19 @@ def start_router(tmp_path: Path, nats_server: NatsServer) -> Iterator[StartRoute
     yield start
     for router in started:
         router.stop()
+
+
+class Slow:
+    """A backend whose ``/slow`` is answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def script(self, conversation: Conversation) -> None:
+        while True:
+            if conversation.read_request().target == "/slow":
+                self.release.wait(30)
+            conversation.answer()
 
 
 def wait_everywhere(router: RunningRouter, host: str, status: int = 200) -> None:

@@ -1,30 +1,18 @@
 """Behaviour 17: the end is announced, waited for and bounded; nobody in flight is cut without need."""
 
+import contextlib
 import signal
-import threading
+from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import StartRouter, wait_everywhere
+from tests.e2e.conftest import Slow, StartRouter, wait_everywhere
 from tests.support.announce import Announcer, status_of
 from tests.support.load import Load
 from tests.support.rawclient import RawClient
 from tests.support.recorder import Conversation, MakeBackend, plain
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
-
-
-class Slow:
-    """A backend whose ``/slow`` is answered when the test says so."""
-
-    def __init__(self) -> None:
-        self.release = threading.Event()
-
-    def script(self, conversation: Conversation) -> None:
-        while True:
-            if conversation.read_request().target == "/slow":
-                self.release.wait(30)
-            conversation.answer()
 
 
 def health(router: RunningRouter) -> int:
@@ -105,15 +93,21 @@ def switch(conversation: Conversation) -> None:
         conversation.send(piece)
 
 
+@contextlib.contextmanager
+def open_tunnel(router: RunningRouter) -> Iterator[RawClient]:
+    with RawClient(router.port) as tunnel:
+        tunnel.send(WEBSOCKET_REQUEST)
+        assert tunnel.read_response().status == 101
+        yield tunnel
+
+
 def test_websocket_goes_on_through_a_drain_until_it_ends(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
     router = start_router({"drain_timeout": "60s"})
     announcer.register("ws.test", port=make_backend(switch).port)
     wait_for_route(router, "ws.test")
-    with RawClient(router.port) as tunnel:
-        tunnel.send(WEBSOCKET_REQUEST)
-        assert tunnel.read_response().status == 101
+    with open_tunnel(router) as tunnel:
         router.signal(signal.SIGUSR1)
         wait_until(lambda: status_of(router.port, "ws.test") == 0, "no further connection is taken")
         tunnel.send(b"still here")
@@ -127,9 +121,7 @@ def test_websocket_is_ended_without_a_reset_when_the_drain_has_taken_long_enough
     router = start_router({"drain_timeout": "500ms"})
     announcer.register("ws.test", port=make_backend(switch).port)
     wait_for_route(router, "ws.test")
-    with RawClient(router.port) as tunnel:
-        tunnel.send(WEBSOCKET_REQUEST)
-        assert tunnel.read_response().status == 101
+    with open_tunnel(router) as tunnel:
         router.signal(signal.SIGUSR1)
         assert tunnel.is_closed_by_peer()
         assert not tunnel.was_reset
@@ -143,10 +135,8 @@ def test_idle_connections_are_closed_by_a_drain_and_websockets_not_waited_for_if
     announcer.register("app.test", port=make_backend(plain).port)
     announcer.register("ws.test", port=make_backend(switch).port)
     wait_everywhere(router, "app.test")
-    with RawClient(router.port) as idle, RawClient(router.port) as tunnel:
+    with RawClient(router.port) as idle, open_tunnel(router) as tunnel:
         assert idle.get(host="app.test").status == 200
-        tunnel.send(WEBSOCKET_REQUEST)
-        assert tunnel.read_response().status == 101
         router.signal(signal.SIGUSR1)
         assert idle.is_closed_by_peer()
         assert not idle.was_reset

@@ -2,13 +2,12 @@
 
 import os
 import signal
-import threading
 
-from tests.e2e.conftest import StartRouter, wait_everywhere
+from tests.e2e.conftest import Slow, StartRouter, wait_everywhere
 from tests.support.announce import Announcer
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import Conversation, MakeBackend, named
+from tests.support.recorder import MakeBackend, named
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 
@@ -54,16 +53,9 @@ def test_shares_by_weight_hold_over_all_workers(
 def test_limit_of_an_endpoint_holds_over_all_workers(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
-    release = threading.Event()
-
-    def slow(conversation: Conversation) -> None:
-        while True:
-            if conversation.read_request().target == "/slow":
-                release.wait(30)
-            conversation.answer()
-
+    slow = Slow()
     router = start_router({"workers": 2, "backends": {"max_conns": 1}})
-    backend = make_backend(slow)
+    backend = make_backend(slow.script)
     announcer.register(HOST, port=backend.port)
     wait_everywhere(router, HOST)
     with RawClient(router.port) as holder:
@@ -74,7 +66,7 @@ def test_limit_of_an_endpoint_holds_over_all_workers(
                 response = client.get(host=HOST)
             assert response.status == 503
             assert response.header("X-Cf-Routererror") == "Connection Limit Reached"
-        release.set()
+        slow.release.set()
         assert holder.read_response().status == 200
     wait_everywhere(router, HOST)
 
@@ -82,16 +74,9 @@ def test_limit_of_an_endpoint_holds_over_all_workers(
 def test_count_of_a_worker_that_died_does_not_stay(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
-    hang = threading.Event()
-
-    def slow(conversation: Conversation) -> None:
-        while True:
-            if conversation.read_request().target == "/slow":
-                hang.wait(30)
-            conversation.answer()
-
+    slow = Slow()
     router = start_router({"workers": 2, "backends": {"max_conns": 1}})
-    backend = make_backend(slow)
+    backend = make_backend(slow.script)
     announcer.register(HOST, port=backend.port)
     wait_everywhere(router, HOST)
     with RawClient(router.port) as holder:
@@ -100,7 +85,7 @@ def test_count_of_a_worker_that_died_does_not_stay(
         for pid in router.workers():
             os.kill(pid, signal.SIGKILL)
         assert holder.is_closed_by_peer()
-    hang.set()
+    slow.release.set()
     wait_everywhere(router, HOST)
 
 

@@ -146,14 +146,16 @@ def test_upload_goes_on_after_an_early_answer_that_says_close(
     assert 'x_cf_routererror:"-"' in line
 
 
+def early(conversation: Conversation) -> None:
+    """Answer, and only then read the body."""
+    request = conversation.read_head()
+    conversation.answer(b"early", headers="Connection: close\r\n")
+    conversation.read_body(request)
+
+
 def test_client_connection_serves_on_after_the_upload(
     duplex: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
-    def early(conversation: Conversation) -> None:
-        request = conversation.read_head()
-        conversation.answer(b"early", headers="Connection: close\r\n")
-        conversation.read_body(request)
-
     backend = make_backend(early)
     host = duplex.route(backend)
     for _ in range(2):
@@ -168,11 +170,6 @@ def test_early_answer_while_the_client_only_writes_arrives_whole(
     duplex: Live, client: RawClient, make_backend: MakeBackend
 ) -> None:
     """As ordinary clients do: first the whole request, then a look at the answer."""
-
-    def early(conversation: Conversation) -> None:
-        request = conversation.read_head()
-        conversation.answer(b"early", headers="Connection: close\r\n")
-        conversation.read_body(request)
 
     host = duplex.route(make_backend(early))
     client.send(framed(host, "length") + body("length"))
