@@ -194,6 +194,9 @@ class LineReader:
             value = match[2].rstrip(b" \t")
             if name == b"host":
                 value = _checked_host(value)
+            elif name == b"expect" and not value:
+                # An empty list expects nothing.
+                action = DROP
             field = (name, value, action)
         if len(line) <= _CACHED_LINE_BYTES and name not in _VOLATILE:
             if len(self._known) >= _CACHED_LINES:

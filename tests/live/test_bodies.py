@@ -325,6 +325,14 @@ def test_other_expectations_are_417(value: str, live: Live, client: RawClient, b
     assert ' 417 0 0 "' in live.router.wait_access_line(f"{host} - [")
 
 
+def test_empty_expectation_expects_nothing(live: Live, client: RawClient, backend: RecordingBackend) -> None:
+    host = live.route(backend)
+    client.send(request(host, "Expect: ", "Content-Length: 5", body=b"hello"))
+    response = client.read_response()
+    assert (response.status, response.interim) == (200, [])
+    assert backend.requests[-1].values("Expect") == []
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_missing_body_of_a_method_that_has_one_is_told_the_backend(
     method: str, live: Live, client: RawClient, backend: RecordingBackend
