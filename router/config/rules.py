@@ -182,9 +182,23 @@ def _streaming(config: Config, findings: Findings) -> None:
     if network not in SYSLOG_NETWORKS:
         text = f"unknown network {network}. Allowed values are [{' '.join(SYSLOG_NETWORKS)}]"
         findings.error("logging.syslog_network", text, because)
-    host, _, port = address.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) <= MAX_PORT:
+    if address.startswith(":") or not _is_address(address):
         findings.error("logging.syslog_addr", f"not host:port: {address!r}", because)
+
+
+def _is_address(text: str) -> bool:
+    """Whether a text is ``host:port`` or ``:port``."""
+    _, colon, port = text.rpartition(":")
+    return bool(colon) and port.isascii() and port.isdigit() and 0 < int(port[:6]) <= MAX_PORT
+
+
+def _watching(config: Config, findings: Findings) -> None:
+    # What watches does not keep a router from starting.
+    if config.debug_addr and not _is_address(config.debug_addr):
+        findings.warn("debug_addr", f"not host:port: {config.debug_addr!r}; there will be no debug server")
+    address = config.logging.metron_address
+    if (config.enable_envelope_v1_metrics or config.logging.loggregator_enabled) and not _is_address(address):
+        findings.warn("logging.metron_address", f"not host:port: {address!r}; no agent will be told anything")
 
 
 def _route_services(config: Config, findings: Findings) -> None:
@@ -264,6 +278,7 @@ _RULES: tuple[Callable[[Config, Findings], None], ...] = (
     _workers,
     _healthy_threshold,
     _logging,
+    _watching,
     _route_services,
     _rewriting,
     _domains,

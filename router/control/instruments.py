@@ -123,10 +123,19 @@ class Instruments:
             set_level=self._set_level,
             worker_pids=lambda: supervisor.pids,
         )
-        if config.enable_envelope_v1_metrics:
-            encoder = Encoder(ORIGIN, index=str(config.index), ip=router_ip)
-            self._metron = Metron(self._figures, Agent(config.logging.metron_address), encoder)
-            tally.on_latency = self._metron.registration_latency
+        if config.enable_envelope_v1_metrics or config.logging.loggregator_enabled:
+            self._look_for_agent(config, router_ip, tally)
+
+    def _look_for_agent(self, config: Config, router_ip: str, tally: RegistryTally) -> None:
+        agent = Agent(config.logging.metron_address)
+        if agent.problem:
+            # Each worker looks for it as well, and finds as little; once is enough to say so.
+            self._logger.warn("metrics-agent-not-found", error=agent.problem)
+        if not config.enable_envelope_v1_metrics:
+            agent.close()
+            return
+        self._metron = Metron(self._figures, agent, Encoder(ORIGIN, index=str(config.index), ip=router_ip))
+        tally.on_latency = self._metron.registration_latency
 
     async def start_debug(self) -> None:
         """Start what helps to find out why the rest does not start."""

@@ -135,6 +135,8 @@ def test_a_broken_rule_is_told(judge: Judge, text: str, key: str, message: str) 
     "text",
     [
         "balancing_algorithm: least-connection",
+        "debug_addr: ':17002'",
+        "enable_envelope_v1_metrics: false\nlogging: {metron_address: ''}",
         "routing_table_sharding_mode: segments\nisolation_segments: [a]",
         "logging: {level: WARN}",
         "route_services_hairpinning_allowlist: [a.b, '*.Example.com', x-1.y]",
@@ -169,6 +171,17 @@ def test_rules_about_domains_name_every_item(judge: Judge) -> None:
         ("droplet_stale_threshold: 1s", "droplet_stale_threshold", "raised to start_response_delay_interval, 5s"),
         ("start_response_delay_interval: 300s", "droplet_stale_threshold", None),
         ("route_services: {max_attempts: 0}", "route_services.max_attempts", "0 is taken as 1"),
+        ("debug_addr: localhost", "debug_addr", "not host:port: 'localhost'; there will be no debug server"),
+        (
+            "logging: {metron_address: 'a:b'}",
+            "logging.metron_address",
+            "not host:port: 'a:b'; no agent will be told",
+        ),
+        (
+            "enable_envelope_v1_metrics: false\nlogging: {loggregator_enabled: true, metron_address: ''}",
+            "logging.metron_address",
+            "not host:port: ''",
+        ),
         (
             "logging: {extra_access_log_fields: [dns_time, dsn_time]}",
             "logging.extra_access_log_fields",

@@ -310,6 +310,16 @@ def test_reload_names_what_of_watching_needs_a_restart(start_router: StartRouter
     assert metrics(port)["router_workers"] >= 1
 
 
+@pytest.mark.parametrize("of_requests", [False, True])
+def test_metrics_agent_that_cannot_be_found_is_told_once(start_router: StartRouter, of_requests: bool) -> None:
+    logging = {"metron_address": "nowhere.invalid:3457", "loggregator_enabled": of_requests}
+    router = start_router({"enable_envelope_v1_metrics": not of_requests, "logging": logging, "workers": 2})
+    line = router.wait_for_log("metrics-agent-not-found")
+    assert line["log_level"] == 2
+    assert line["data"]["error"].startswith("nowhere.invalid:3457: ")
+    assert router.messages().count("metrics-agent-not-found") == 1
+
+
 def test_reload_changes_log_headers_credentials_buckets_and_what_agents_are_told(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
