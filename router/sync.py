@@ -56,7 +56,7 @@ class Setup(msgspec.Struct, frozen=True, array_like=True, tag="setup"):
 class Table(msgspec.Struct, frozen=True, array_like=True, tag="table"):
     """Changes to apply in order. ``sequence`` counts frames of this type from 1; ``snapshot`` ones build anew.
 
-    A snapshot is any number of frames with ``snapshot`` 1 (first), 2 (further); the deltas that follow carry 0.
+    A snapshot is any number of frames with ``snapshot`` 1 (first), 2 (further); the changes that follow carry 0.
     `SnapshotEnd` says that the table is whole.
     """
 

@@ -1,6 +1,7 @@
 """The layout's rules, read from the source: who imports whom, how long things may be, what is tested where."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -258,3 +259,24 @@ def test_process_loads_nothing_foreign(start: str, foreign: list[str]) -> None:
     program = f"import sys, {start}; print([name for name in {foreign!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_table_of_folders_names_every_part() -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text()
+    table = document.partition("## Folders")[2].partition("\n## ")[0]
+    missing = [part for part in ALLOWED if f"`{part}/`" not in table and f"`{part}.py`" not in table]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_modules_that_a_page_speaks_of_exist(page: Path) -> None:
+    """Such as `routing/registry`, with ``.py`` or without, and also within the drawings of the ways."""
+    folders = "|".join(sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()))
+    named = set(re.findall(rf"(?<![\w/.-])(?:{folders})(?:/[a-z0-9_]+)+(?![\w/-])", page.read_text()))
+    assert [name for name in sorted(named) if not _is_there(name)] == []
+
+
+def _is_there(name: str) -> bool:
+    return any((root / name).is_dir() or (root / f"{name}.py").exists() for root in (PACKAGE, ROOT / "tests"))
