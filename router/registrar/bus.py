@@ -10,7 +10,6 @@ connection is a client of its own, to one server; when it ends, the next server 
 
 import asyncio
 import contextlib
-import os
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -19,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
+from router.registrar.reasons import reason_of
 
 CONNECT_TIMEOUT_S = 5
 FLUSH_TIMEOUT_S = 5
@@ -108,7 +109,7 @@ class Bus:
             try:
                 await self._listen(self._client, subjects)
             except (nats.errors.Error, OSError) as error:
-                self._lose(_reason(error))
+                self._lose(reason_of(error))
 
     async def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
         """Hand a message to the connection; without one it is dropped, and `up` is false."""
@@ -117,7 +118,7 @@ class Bus:
         try:
             await self._client.publish(subject, payload, reply=reply)
         except (nats.errors.Error, OSError) as error:
-            self._lose(_reason(error))
+            self._lose(reason_of(error))
 
     async def flush(self) -> bool:
         """Wait until the server has taken all that was published. False: the connection broke instead.
@@ -150,7 +151,7 @@ class Bus:
             if flushed.done():
                 flushed.result()
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            self._lose(_reason(error))
+            self._lose(reason_of(error))
         finally:
             flushed.cancel()
             lost.cancel()
@@ -218,7 +219,7 @@ class Bus:
         try:
             await self._open(client, server, tls, told)
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            problems[server] = _reason(told[-1] if told else error)
+            problems[server] = reason_of(told[-1] if told else error)
             await _close(client)
             return False
         except BaseException:
@@ -237,7 +238,7 @@ class Bus:
 
         async def closed() -> None:
             if client is self._client:
-                self._lose(_reason(errors[-1]) if errors else "connection closed")
+                self._lose(reason_of(errors[-1]) if errors else "connection closed")
 
         self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -297,14 +298,6 @@ async def _close(client: Client) -> None:
     # A client that failed may fail once more while it closes; the connection is gone in every case.
     with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
         await asyncio.wait_for(client.close(), CLOSE_TIMEOUT_S)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        return getattr(error, "verify_message", "") or (error.reason or str(error)).replace("_", " ")
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
 
 
 def server_problems(server: str) -> list[str]:

@@ -94,7 +94,7 @@ def _address(section: Section, route: AnyRoute) -> tuple[str, int]:
     port = section.port("port") or (_tls_port(route) or route.port)
     if not port:
         section.complain("no port, and the route has none either")
-    return section.text("host", own), port
+    return section.text("host") or own, port
 
 
 def _tls_port(route: AnyRoute) -> int:

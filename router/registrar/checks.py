@@ -12,10 +12,11 @@ import signal
 import ssl
 from typing import NamedTuple
 
+from router.registrar.reasons import MOST_CHARS, one_line, reason_of
 from router.registrar.service_config import Check, HttpProbe, ScriptProbe, TcpProbe, TlsProbe
 from router.registrar.tls_files import TlsFiles
 
-KEPT_OUTPUT_BYTES = 500
+KEPT_OUTPUT_BYTES = MOST_CHARS
 """Of what a failing script wrote, its end is shown."""
 
 
@@ -41,10 +42,8 @@ async def carry_out(check: Check) -> Outcome:
             reason = await _reason(check)
     except TimeoutError:
         reason = f"no result within {check.timeout_s:g} s"
-    except ValueError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and not isinstance(error, ssl.SSLError) else str(error)
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
     return Outcome(not reason, reason, loop.time() - began)
 
 
@@ -104,7 +103,7 @@ class _Output:
         """Return the last words so far, on one line."""
         # Once, which empties the pipe: what left its session may write for ever.
         self._read()
-        return " ".join(self._kept.decode(errors="replace").split())
+        return one_line(self._kept.decode(errors="replace"))
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -141,8 +140,10 @@ async def _get(probe: HttpProbe) -> str:
             status = response.status
     except aiohttp.ClientConnectorError as error:
         raise error.os_error from error
+    except aiohttp.ClientResponseError as error:
+        return f"the answer is not HTTP: {one_line(error.message)}"
     except aiohttp.ClientError as error:
-        return str(error) or type(error).__name__
+        return reason_of(error)
     if any(lowest <= status <= highest for lowest, highest in probe.statuses):
         return ""
     return f"status {status}"
