@@ -178,6 +178,8 @@ class Speaker:
 
     async def _say_routes(self, announcer: Announcer, container: str, spoken: _Spoken, target: Offer) -> None:
         for kind, route in (("public", target.public), ("internal", target.internal)):
+            if self._voices is None:
+                return
             if route == getattr(spoken.said, kind):
                 continue
             try:

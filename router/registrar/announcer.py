@@ -78,6 +78,7 @@ class Announcer:
 
     Raises:
         AnnouncementError: a server URL is malformed or the interval is not above 0.
+        RuntimeError: it is entered a second time, or something is announced after it was closed.
     """
 
     def __init__(
@@ -120,9 +121,13 @@ class Announcer:
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "Announcer":
+        self._refuse_if_closed()
+        if self._task is not None:
+            raise RuntimeError("the announcer was entered already")
         await self._bus.connect(self._connect_timeout_s)
         self._task = asyncio.get_running_loop().create_task(self._announce_for_ever())
         return self
@@ -163,6 +168,7 @@ class Announcer:
         self, routes: Iterable[AnyRoute], *, interval_s: float | None = None
     ) -> list[Announced]:
         """Announce many routes, as `announce` does; if one is malformed, none is announced."""
+        self._refuse_if_closed()
         accepted = self._accept(routes, interval_s)
         await self._begin(accepted)
         return accepted
@@ -175,6 +181,7 @@ class Announcer:
         and treats a lost connection as `announce` and `withdraw` do; one that was withdrawn already is no reason
         not to announce the new.
         """
+        self._refuse_if_closed()
         (accepted,) = self._accept([route], announced.own_interval_s)
         was_announced = self._schedule.remove(announced)
         left = left_behind(announced, accepted) if was_announced else []
@@ -207,22 +214,35 @@ class Announcer:
     async def close(self, *, withdraw: bool = True) -> None:
         """Withdraw everything and end the connection, within `WITHDRAW_TIMEOUT_S` and a little.
 
+        Whoever is cancelled while waiting for this leaves it to be done while the event loop runs on.
+
         Args:
             withdraw: false leaves the routes to a successor that announces them soon; those it does not announce
                 stay until routers prune them.
         """
+        if self._ending is None:
+            self._closing = True
+            self._ending = asyncio.get_running_loop().create_task(self._end(withdraw))
+        await asyncio.shield(self._ending)
+
+    async def _end(self, withdraw: bool) -> None:
         if self._patience is not None:
             self._patience.cancel()
-        self._closing = True
         self._wake.set()
-        if self._task is not None:
-            # Not by cancelling: NATS' client swallows a cancellation that meets it while it flushes.
-            await asyncio.wait([self._task], timeout=WITHDRAW_TIMEOUT_S)
-            self._task.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
-                await self.withdraw(*(self._schedule.items() if withdraw else ()))
-        await self._bus.close()
+        try:
+            if self._task is not None:
+                # Not by cancelling: NATS' client swallows a cancellation that meets it while it flushes.
+                await asyncio.wait([self._task], timeout=WITHDRAW_TIMEOUT_S)
+                self._task.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
+                    await self.withdraw(*(self._schedule.items() if withdraw else ()))
+        finally:
+            await self._bus.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closing:
+            raise RuntimeError("the announcer is closed: nothing is announced any more")
 
     def _accept(self, routes: Iterable[AnyRoute], interval_s: float | None = None) -> list[Announced]:
         problems: list[str] = []

@@ -18,6 +18,7 @@ from router.registrar.announced import AnnouncementError
 from router.registrar.announcer import Announcer, Observer
 from router.registrar.bus import BusUnavailable
 from router.wire.announcement import Announcement, RouterStart
+from tests.support.eventually import eventually
 from tests.support.nats import NatsServer
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
@@ -263,6 +264,43 @@ async def test_malformed_update_leaves_the_route_announced(nats_server: NatsServ
         with pytest.raises(AnnouncementError):
             await tested.update(first, Announcement(host="", port=1, uris=["a.test"]))
         assert tested.announced == [first.route]
+
+
+async def test_leaving_that_is_cancelled_again_is_done_nevertheless(nats_server: NatsServer, heard: Heard) -> None:
+    before = open_sockets(os.getpid())
+    entered = asyncio.Event()
+
+    async def live() -> None:
+        async with announcer(nats_server) as tested:
+            await tested.announce(ONE)
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(live())
+    await entered.wait()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await heard.until_count("unregister", 1)
+    await eventually(lambda: open_sockets(os.getpid()) == before, "its connection is gone")
+
+
+async def test_announcer_that_was_closed_or_entered_says_so(nats_server: NatsServer) -> None:
+    tested = announcer(nats_server)
+    async with tested:
+        first = await tested.announce(ONE)
+        with pytest.raises(RuntimeError, match="entered already"):
+            await tested.__aenter__()
+    with pytest.raises(RuntimeError, match="is closed"):
+        await tested.announce(ONE)
+    with pytest.raises(RuntimeError, match="is closed"):
+        await tested.update(first, ONE)
+    with pytest.raises(RuntimeError, match="is closed"):
+        await tested.__aenter__()
+    await tested.withdraw(first)
+    await tested.close()
 
 
 async def test_route_whose_announcing_was_cancelled_is_taken_back(nats_server: NatsServer, heard: Heard) -> None:
