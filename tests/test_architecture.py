@@ -95,7 +95,6 @@ LONGER_MODULES = {
     "control/internal/policies_jetstream.py": "one protocol: how parts and root are read, replaced and cleaned up",
     "frontend/http1.py": "one connection's states and the callbacks that change them belong on one page",
     "wire/http2.py": "one state machine: what each kind of frame does to a stream and to the connection",
-    "wire/http1.py": "one grammar: request and response heads share its tables and its line cache",
 }
 NAMES_NOT_USED = ("upstream", "downstream", "manager", "helper", "util")
 

@@ -14,15 +14,8 @@ from router.read_buffer import unread
 from router.routing.pool import Endpoint
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.head_buffer import HeadBuffer
-from router.wire.http1 import (
-    CHUNKED,
-    LENGTH,
-    NO_BODY,
-    RESPONSE_FIELDS,
-    BadMessage,
-    ResponseHead,
-    parse_response_head,
-)
+from router.wire.header_lines import RESPONSE_FIELDS, BadMessage
+from router.wire.http1 import CHUNKED, LENGTH, NO_BODY, ResponseHead, parse_response_head
 
 if TYPE_CHECKING:
     from router.backend.connections import Connections

@@ -14,7 +14,7 @@ from router.backend.http2 import SharedConnection
 from router.backend.http2_stream import BackendStream
 from router.backend.shared import Dialled, SharedConnections, SharedOptions
 from router.routing.pool import Endpoint
-from router.wire.http1 import BadMessage
+from router.wire.header_lines import BadMessage
 
 IDLE_S = 90.0
 """An idle connection is closed after this; the same fixed time as Gorouter's. A closing one is cut after it."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from router.backend.connection import ResponseReceiver
 from router.backend.failure import PROTOCOL, BackendFailure
-from router.wire.http1 import LENGTH, NO_BODY, BadMessage, ResponseHead
+from router.wire.header_lines import BadMessage
+from router.wire.http1 import LENGTH, NO_BODY, ResponseHead
 from router.wire.http2_backend import outgoing_head, response_head, response_trailers, switched_head
 from router.wire.http2_frames import CANCEL, PROTOCOL_ERROR, StreamFault
 from router.wire.http2_hpack import OVERHEAD, Field

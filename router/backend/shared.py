@@ -24,7 +24,7 @@ from router.backend.failure import (
 from router.backend.http2 import SharedConnection
 from router.backend.http2_stream import BackendStream
 from router.routing.pool import Endpoint
-from router.wire.http1 import BadMessage
+from router.wire.header_lines import BadMessage
 
 _NEVER = 2**31
 _BEFORE_REQUESTS = {PROTOCOL: NOT_HTTP2, EOF: HANDSHAKE_EOF, RESET: HANDSHAKE_RESET}

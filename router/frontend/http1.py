@@ -17,12 +17,11 @@ from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
 from router.wire.head_buffer import HeadBuffer
+from router.wire.header_lines import REQUEST_FIELDS, BadMessage
 from router.wire.http1 import (
     LENGTH,
     NO_BODY,
-    REQUEST_FIELDS,
     REQUEST_START,
-    BadMessage,
     EmptyContentLength,
     RequestHead,
     UnsupportedVersion,

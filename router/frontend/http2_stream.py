@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from router.proxy import reply
 from router.proxy.exchange import Exchange
 from router.proxy.presented import Presented
-from router.wire.http1 import BadMessage, RequestHead, line_name
+from router.wire.header_lines import BadMessage, line_name
+from router.wire.http1 import RequestHead
 from router.wire.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, StreamFault
 from router.wire.http2_head import request_of, trailers_of
 from router.wire.http2_hpack import Field

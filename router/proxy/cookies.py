@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from router.wire.http1 import TOKEN
+from router.wire.header_lines import TOKEN
 
 _BLANK = b" \t\r\n"
 _NAME = re.compile(TOKEN)

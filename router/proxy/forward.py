@@ -43,7 +43,8 @@ from router.routing.balancing import Balancer
 from router.routing.mirror import Mirror
 from router.routing.pool import Pool
 from router.routing.records import PLAIN
-from router.wire.http1 import NO_BODY, RequestHead, ResponseHead, first_value, line_name
+from router.wire.header_lines import line_name
+from router.wire.http1 import NO_BODY, RequestHead, ResponseHead, first_value
 
 _SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 _SIGNATURE = b"x-cf-proxy-signature"

@@ -8,7 +8,8 @@ import re
 from dataclasses import replace
 
 from router.proxy.reply import Reply
-from router.wire.http1 import RequestHead, first_value, line_name
+from router.wire.header_lines import line_name
+from router.wire.http1 import RequestHead, first_value
 
 _STATUSES = {
     400: b"13",  # INTERNAL

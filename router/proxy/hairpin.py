@@ -29,15 +29,8 @@ from router.proxy.exchange import Exchange
 from router.proxy.presented import ANONYMOUS, Presented
 from router.routing.pool import Endpoint
 from router.wire.chunked import ChunkedDecoder
-from router.wire.http1 import (
-    CHUNKED,
-    REQUEST_FIELDS,
-    BadMessage,
-    RequestHead,
-    ResponseHead,
-    parse_request_head,
-    parse_response_head,
-)
+from router.wire.header_lines import REQUEST_FIELDS, BadMessage
+from router.wire.http1 import CHUNKED, RequestHead, ResponseHead, parse_request_head, parse_response_head
 
 MOST_HOPS = 8
 """A service may have a service; so many in a row can only be a circle."""

@@ -2,7 +2,7 @@
 
 import re
 
-from router.wire.http1 import line_name
+from router.wire.header_lines import line_name
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FRAMING = frozenset({"connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade"})

@@ -6,7 +6,8 @@ after everything the client could have said about it has been taken out.
 
 from dataclasses import dataclass
 
-from router.wire.http1 import CHUNKED, LENGTH, RequestHead, ResponseHead, connection_tokens, line_name
+from router.wire.header_lines import connection_tokens, line_name
+from router.wire.http1 import CHUNKED, LENGTH, RequestHead, ResponseHead
 
 _HARMLESS_TOKENS = frozenset({b"keep-alive", b"close", b"upgrade", b"te", b""})
 """Options that say nothing about a field which would otherwise go on. Whoever sends TE has to list it here

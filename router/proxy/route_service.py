@@ -21,7 +21,8 @@ from router.proxy.hairpin import HairpinConnections
 from router.proxy.rewrite import websocket_token
 from router.routing.pool import Endpoint, Pool
 from router.routing.records import EndpointRecord
-from router.wire.http1 import RequestHead, line_name
+from router.wire.header_lines import line_name
+from router.wire.http1 import RequestHead
 from router.wire.signature import NONCE_BYTES, SignatureError, Signer
 
 _SIGNATURE = b"x-cf-proxy-signature"

@@ -7,7 +7,7 @@ uuid, so that logs of both kinds can be joined. Nothing is exported: headers onl
 import re
 from collections.abc import Callable
 
-from router.wire.http1 import line_name
+from router.wire.header_lines import line_name
 
 _B3 = re.compile(
     rb"([0-9a-fA-F]{16}|[0-9a-fA-F]{32})-([0-9a-fA-F]{16})(?:-[01d])?(?:-[0-9a-fA-F]{16})?",

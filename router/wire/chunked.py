@@ -7,7 +7,7 @@ lenient chunk parsing is how requests are smuggled.
 import re
 
 from router.wire.head_buffer import HeadBuffer
-from router.wire.http1 import TOKEN, BadMessage, parse_trailers
+from router.wire.header_lines import TOKEN, BadMessage, parse_trailers
 
 _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"

@@ -4,7 +4,8 @@ Each byte is searched once however small the pieces are: a head of 64 kB sent by
 make a quadratic parser burn a core.
 """
 
-from router.wire.http1 import BARE_LINE_END, BadMessage
+from router.wire.header_lines import BadMessage
+from router.wire.http1 import BARE_LINE_END
 
 
 class HeadBuffer:

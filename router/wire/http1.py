@@ -1,25 +1,28 @@
 """HTTP/1 heads: bytes of one message head to typed values, strictly.
 
-Owns the grammar of request lines, status lines and header lines and the decision how a body is framed; owns
-neither sockets nor buffers. One law: what cannot be read in exactly one way is an error, never repaired, because
-whoever reads the message after us may repair it differently (request smuggling, RFC 9112 §11.2).
-
-Header lines are kept as the bytes they arrived as. Lines whose name matters to a proxy are taken out into
-``special``; all others go through untouched. Peers repeat most of their lines word for word from message to
-message, so what a line was found to be is remembered by its bytes: a known line costs one dictionary access
-instead of a match, a lower-casing and a look-up (1.9 against 5.1 µs for a head of ten lines, CPython 3.11).
+Owns the grammar of request lines and status lines and the decision how a body is framed; owns neither header lines
+(`wire.header_lines`) nor sockets nor buffers. One law: what cannot be read in exactly one way is an error, never
+repaired, because whoever reads the message after us may repair it differently (request smuggling, RFC 9112 §11.2).
 """
 
 import re
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_LINE = re.compile(rb"(" + TOKEN + rb"):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
+from router.wire.header_lines import (
+    REQUEST_FIELDS,
+    RESPONSE_FIELDS,
+    TOKEN,
+    BadMessage,
+    LineReader,
+    checked_host,
+    connection_tokens,
+    line_name,
+)
+
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
 _OTHER_VERSION = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?")
 _LENGTH_DIGITS = 18
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]*+|\[[0-9A-Fa-f:.%a-z]++\])(?::[0-9]*+)?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)")
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 """Finds a LF without CR or a CR without LF; in a head neither is allowed (RFC 9112 §2.2 lets us refuse)."""
@@ -29,66 +32,6 @@ REQUEST_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]*+(?: [\x21-\x7e]*+(?: 
 NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 """How a body is framed (RFC 9112 §6)."""
 
-# What is done with a line whose name a proxy knows: COLLECT takes it out of the forwarded lines, WATCH copies its
-# value and forwards the line as it is, DROP forgets it.
-COLLECT, WATCH, DROP = 1, 2, 3
-
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"http2-settings",
-    }
-)
-"""Fields that end at this hop (RFC 9110 §7.6.1); HTTP2-Settings only has a meaning with Upgrade: h2c."""
-
-REQUEST_FIELDS: dict[bytes, int] = {
-    **dict.fromkeys(HOP_BY_HOP, COLLECT),
-    b"host": COLLECT,
-    b"content-length": COLLECT,
-    b"expect": COLLECT,
-    b"x-forwarded-for": COLLECT,
-    b"x-forwarded-proto": COLLECT,
-    b"x-request-start": WATCH,
-    b"x-vcap-request-id": COLLECT,
-    b"x-cf-applicationid": COLLECT,
-    b"x-cf-instanceid": COLLECT,
-    b"x-cf-instanceindex": COLLECT,
-    b"x-cf-app-instance": COLLECT,
-    b"x-cf-process-instance": WATCH,
-    b"x-vcap-trace": WATCH,
-    b"cookie": WATCH,
-    b"authorization": WATCH,
-    b"x-cf-forwarded-url": WATCH,
-    b"x-cf-proxy-signature": WATCH,
-    b"x-cf-proxy-metadata": WATCH,
-    b"x-cf-caller-app": COLLECT,
-    b"x-cf-caller-space": COLLECT,
-    b"x-cf-caller-org": COLLECT,
-    b"x-cf-caller-instance": COLLECT,
-    b"user-agent": WATCH,
-    b"referer": WATCH,
-    b"idempotency-key": WATCH,
-    b"x-idempotency-key": WATCH,
-}
-RESPONSE_FIELDS: dict[bytes, int] = {
-    **dict.fromkeys(HOP_BY_HOP, COLLECT),
-    b"content-length": COLLECT,
-    b"x-cf-proxy-signature": COLLECT,
-    b"x-cf-routererror": WATCH,
-    b"x-vcap-request-id": WATCH,
-    b"date": WATCH,
-    b"set-cookie": WATCH,
-    b"www-authenticate": WATCH,
-}
-_JOINED = HOP_BY_HOP | {b"x-forwarded-for", b"expect", b"www-authenticate"}
 _RARE = frozenset(
     {
         b"expect",
@@ -102,31 +45,10 @@ _RARE = frozenset(
     }
 )
 _STICKY_COOKIE = b"__VCAP_ID__"
-_VOLATILE = frozenset({b"cookie", b"set-cookie", b"authorization", b"proxy-authorization", b"etag"})
-"""Lines that differ from message to message; remembering them would only push others out."""
-
-_CACHED_LINE_BYTES = 256
-_CACHED_LINES = 8192
 _CACHED_STATUS_LINES = 256
+_CACHED_STATUS_LINE_BYTES = 256
 _MOST_LINES = 25_000
 """A head within its limit of bytes can still be so many tiny lines that they take ten times its size in memory."""
-
-Field = tuple[bytes, bytes, int]
-"""Lower-case name, value without surrounding white space, action; plain lines have action 0."""
-
-
-class BadMessage(Exception):
-    """The peer sent something that is not HTTP/1 as we accept it; the connection cannot go on.
-
-    Attributes:
-        status: what to answer, if it was a request.
-        reason: one sentence for the log, and for the client where Gorouter sends one.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 class EmptyContentLength(BadMessage):
@@ -149,86 +71,6 @@ class UnsupportedVersion(BadMessage):
         self.major = major
         self.head = head
         self.version = version
-
-
-class LineReader:
-    """Classifies header lines, remembering what it has seen. One per direction and process."""
-
-    def __init__(self, fields: dict[bytes, int]) -> None:
-        self._fields = fields
-        self._known: dict[bytes, Field | None] = {}
-
-    def read(self, raw_lines: list[bytes], first: int, lines: list[bytes], special: dict[bytes, bytes]) -> None:
-        """Sort ``raw_lines[first:]`` into lines to forward and special fields.
-
-        Repeated special fields that are lists are joined with ``, ``; of others the first counts, but two
-        different Content-Length and any second Host are errors. Raises `BadMessage`.
-        """
-        known = self._known
-        for index in range(first, len(raw_lines)):
-            line = raw_lines[index]
-            field = known[line] if line in known else self._classify(line)
-            if field is None:
-                lines.append(line)
-                continue
-            name = field[0]
-            if field[2] == DROP:
-                continue
-            if name in special:
-                _repeat(special, name, field[1])
-            else:
-                special[name] = field[1]
-            if field[2] == WATCH:
-                lines.append(line)
-
-    def _classify(self, line: bytes) -> Field | None:
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise BadMessage(400, "malformed header line")
-        name = match[1].lower()
-        action = self._fields.get(name, 0)
-        field: Field | None = None
-        if not action and b"_" in name and _vouched_for(name.replace(b"_", b"-"), self._fields):
-            field = (name, b"", DROP)
-        elif action:
-            value = match[2].rstrip(b" \t")
-            if name == b"host":
-                value = _checked_host(value)
-            elif name == b"expect" and not value:
-                # An empty list expects nothing.
-                action = DROP
-            field = (name, value, action)
-        if len(line) <= _CACHED_LINE_BYTES and name not in _VOLATILE:
-            if len(self._known) >= _CACHED_LINES:
-                self._known.clear()
-            self._known[line] = field
-        return field
-
-
-def _vouched_for(name: bytes, fields: dict[bytes, int]) -> bool:
-    """Whether a field frames the message or is one an app may trust the router for.
-
-    Apps that see headers as environment variables (CGI, WSGI, PHP) cannot tell ``X_Forwarded_For`` from
-    ``X-Forwarded-For``, so such look-alikes must not get through.
-    """
-    return name in fields or name.startswith((b"x-forwarded-", b"x-cf-", b"x-vcap-"))
-
-
-def _repeat(special: dict[bytes, bytes], name: bytes, value: bytes) -> None:
-    if name in _JOINED:
-        special[name] += b", " + value
-    elif name == b"cookie":
-        special[name] += b"; " + value
-    elif name == b"host":
-        raise BadMessage(400, "too many Host headers")
-    elif name == b"content-length" and special[name] != value:
-        raise BadMessage(400, "conflicting Content-Length headers")
-
-
-def _checked_host(value: bytes) -> bytes:
-    if _HOST.fullmatch(value) is None:
-        raise BadMessage(400, "malformed Host header")
-    return value
 
 
 _NO_LINES: list[bytes] = []
@@ -411,7 +253,7 @@ def _check_target(head: RequestHead) -> None:
         match = _ABSOLUTE.fullmatch(target)
         if match is None or not match[1]:
             raise BadMessage(400, "malformed request target")
-        head.host = _checked_host(match[1])
+        head.host = checked_host(match[1])
         head.path = match[2] if match[2][:1] == b"/" else b"/" + match[2]
     if _BAD_ESCAPE.search(head.path.partition(b"?")[0]):
         raise BadMessage(400, "invalid URL escape")
@@ -451,11 +293,6 @@ def _keeps_alive(connection: bytes, minor: int) -> bool:
     return b"close" not in tokens
 
 
-def connection_tokens(value: bytes) -> list[bytes]:
-    """Return the members of a Connection field (RFC 9110 §7.6.1), lower-case."""
-    return [token.strip(b" \t") for token in value.lower().split(b",")]
-
-
 def parse_response_head(raw: bytes, method: bytes) -> ResponseHead:
     """Parse a response head without its final empty line; ``method`` is the request's, for the framing.
 
@@ -482,7 +319,7 @@ def _read_status_line(line: bytes) -> tuple[int, int]:
     if match is None:
         raise BadMessage(502, "malformed HTTP status line")
     status = int(match[2]), 1 if match[1] == b"1" else 0
-    if len(_status_lines) < _CACHED_STATUS_LINES and len(line) <= _CACHED_LINE_BYTES:
+    if len(_status_lines) < _CACHED_STATUS_LINES and len(line) <= _CACHED_STATUS_LINE_BYTES:
         _status_lines[line] = status
     return status
 
@@ -503,11 +340,6 @@ def _frame_response(head: ResponseHead, method: bytes) -> None:
         head.framing = NO_BODY
 
 
-def line_name(line: bytes) -> bytes:
-    """Return the lower-case name of a header line that has been parsed."""
-    return line[: line.index(b":")].lower()
-
-
 def first_value(head: RequestHead, name: bytes) -> bytes:
     """Return the value of the first field of this lower-case name, empty if there is none."""
     if name in head.special:
@@ -516,20 +348,3 @@ def first_value(head: RequestHead, name: bytes) -> bytes:
         if line_name(line) == name:
             return line[len(name) + 1 :].strip(b" \t")
     return b""
-
-
-def parse_trailers(raw: bytes, fields: dict[bytes, int]) -> list[bytes]:
-    """Parse a trailer section without its final empty line into lines to forward.
-
-    Fields that frame, route or identify a message have no business in trailers (RFC 9110 §6.5.1) and are left
-    out: those in ``fields`` and everything the router itself vouches for. Raises `BadMessage`.
-    """
-    trailers = []
-    for line in raw.split(b"\r\n"):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise BadMessage(400, "malformed trailer line")
-        name = match[1].lower()
-        if not _vouched_for(name.replace(b"_", b"-"), fields):
-            trailers.append(line)
-    return trailers

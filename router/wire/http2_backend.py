@@ -8,17 +8,8 @@ a `StreamFault` on the way back.
 import hashlib
 from base64 import b64encode
 
-from router.wire.http1 import (
-    CHUNKED,
-    LENGTH,
-    NO_BODY,
-    RESPONSE_FIELDS,
-    BadMessage,
-    LineReader,
-    ResponseHead,
-    line_name,
-    parse_trailers,
-)
+from router.wire.header_lines import RESPONSE_FIELDS, BadMessage, LineReader, line_name, parse_trailers
+from router.wire.http1 import CHUNKED, LENGTH, NO_BODY, ResponseHead
 from router.wire.http2_frames import PROTOCOL_ERROR, StreamFault
 from router.wire.http2_head import line_of
 from router.wire.http2_hpack import Field
@@ -166,7 +157,7 @@ def switched_head(head: ResponseHead, accept: bytes) -> ResponseHead:
 
 
 def response_trailers(fields: list[Field], stream_id: int) -> list[bytes]:
-    """Translate trailers into lines to forward, as `wire.http1.parse_trailers` does. Raises `StreamFault`."""
+    """Translate trailers into lines to forward, as `header_lines.parse_trailers` does. Raises `StreamFault`."""
     if not fields:
         return []
     raw = b"\r\n".join([line_of(field, stream_id) for field in fields])

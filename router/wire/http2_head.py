@@ -2,21 +2,13 @@
 
 An endpoint behind HTTP/1.1 must get exactly the request that was sent, so whatever HTTP/1 could read in another
 way is refused here: what RFC 9113 calls malformed is a `StreamFault`, what is well-formed HTTP/2 but no request we
-accept a `BadMessage`. Lines are those of `wire.http1`, names spelled as HTTP/1 clients spell them.
+accept a `BadMessage`. Lines are those of `wire.header_lines`, names spelled as HTTP/1 clients spell them.
 """
 
 import re
 
-from router.wire.http1 import (
-    CHUNKED,
-    LENGTH,
-    NO_BODY,
-    REQUEST_FIELDS,
-    BadMessage,
-    LineReader,
-    RequestHead,
-    parse_trailers,
-)
+from router.wire.header_lines import REQUEST_FIELDS, BadMessage, LineReader, parse_trailers
+from router.wire.http1 import CHUNKED, LENGTH, NO_BODY, RequestHead
 from router.wire.http2_frames import PROTOCOL_ERROR, StreamFault
 from router.wire.http2_hpack import OVERHEAD, Field
 
@@ -104,7 +96,7 @@ def request_of(fields: list[Field], ended: bool, stream_id: int) -> Http2Request
 
 
 def trailers_of(fields: list[Field], stream_id: int) -> list[bytes]:
-    """Translate trailers into lines to forward, as `wire.http1.parse_trailers` does. Raises `StreamFault`."""
+    """Translate trailers into lines to forward, as `header_lines.parse_trailers` does. Raises `StreamFault`."""
     for name, _, _ in fields:
         if name[:1] == b":":
             raise StreamFault(stream_id, PROTOCOL_ERROR, "pseudo-header field in trailers")

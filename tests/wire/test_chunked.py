@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
-from router.wire.http1 import REQUEST_FIELDS, BadMessage
+from router.wire.header_lines import REQUEST_FIELDS, BadMessage
 
 fuzz = settings(deadline=None, derandomize=True, max_examples=300)
 TRAILER_BYTES = 1000

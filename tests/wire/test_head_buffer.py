@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.wire.head_buffer import HeadBuffer
-from router.wire.http1 import BadMessage, parse_request_head
+from router.wire.header_lines import BadMessage
+from router.wire.http1 import parse_request_head
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a.test\r\nX: y"
 

@@ -6,17 +6,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from router.wire import http1
+from router.wire.header_lines import BadMessage
 from router.wire.http1 import (
     CHUNKED,
     LENGTH,
     NO_BODY,
     UNTIL_CLOSE,
-    BadMessage,
     RequestHead,
     UnsupportedVersion,
     parse_request_head,
     parse_response_head,
-    parse_trailers,
 )
 
 HOST = b"Host: app.test"
@@ -339,21 +338,6 @@ def test_line_seen_before_is_read_the_same_again() -> None:
         assert refusal(request(b"Host: a b"))[1] == "malformed Host header"
 
 
-def test_memory_of_lines_is_bounded() -> None:
-    reader = http1.LineReader({})
-    reader.read([b"X-%d: v" % number for number in range(20_000)], 0, [], {})
-
-    assert len(reader._known) <= http1._CACHED_LINES
-
-
-@pytest.mark.parametrize("line", [b"Cookie: secret", b"Authorization: secret", b"Set-Cookie: secret"])
-def test_lines_with_secrets_are_not_remembered(line: bytes) -> None:
-    reader = http1.LineReader({})
-    reader.read([line], 0, [], {})
-
-    assert not reader._known
-
-
 def test_repeated_block_is_read_as_if_it_were_the_first() -> None:
     lines = (b"X: 1", b"Connection: close, x", b"Content-Length: 3")
     first = get(*lines, start=b"POST http://other.test/ HTTP/1.1")
@@ -506,24 +490,6 @@ def test_response_says_whether_its_connection_stays() -> None:
     assert not respond(b"Connection: close").keep_alive
     assert not respond(start=b"HTTP/1.0 200 OK").keep_alive
     assert respond(b"Connection: keep-alive", start=b"HTTP/1.0 200 OK").keep_alive
-
-
-# Trailers.
-
-
-def test_trailers_lose_what_frames_or_identifies() -> None:
-    raw = b"X-Sum: 1\r\nContent-Length: 3\r\nX-Forwarded-For: me\r\nX_Cf_Applicationid: a\r\nHost: b"
-
-    assert parse_trailers(raw, http1.REQUEST_FIELDS) == [b"X-Sum: 1"]
-
-
-def test_malformed_trailer_is_refused() -> None:
-    with pytest.raises(BadMessage, match="malformed trailer line"):
-        parse_trailers(b"X: 1\r\nno colon", http1.REQUEST_FIELDS)
-
-
-def test_line_name_is_lower_case() -> None:
-    assert http1.line_name(b"X-Name: Value:x") == b"x-name"
 
 
 def test_head_of_ever_so_many_tiny_lines_is_refused() -> None:

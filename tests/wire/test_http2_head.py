@@ -2,7 +2,8 @@
 
 import pytest
 
-from router.wire.http1 import CHUNKED, LENGTH, NO_BODY, BadMessage, RequestHead
+from router.wire.header_lines import BadMessage
+from router.wire.http1 import CHUNKED, LENGTH, NO_BODY, RequestHead
 from router.wire.http2_frames import PROTOCOL_ERROR, StreamFault
 from router.wire.http2_head import request_of, trailers_of
 from router.wire.http2_hpack import Field
