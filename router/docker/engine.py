@@ -19,6 +19,7 @@ from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
 from router.docker.container import nanoseconds
+from router.registrar.reasons import reason_of
 from router.registrar.tls_files import TlsFiles
 
 REQUEST_TIMEOUT_S = 20.0
@@ -79,7 +80,8 @@ def place_from_environment(environment: Mapping[str, str]) -> Place | None:
     """Return where ``DOCKER_HOST`` and its kin, or the usual sockets, say the engine is; None if nothing does."""
     host = environment.get("DOCKER_HOST", "")
     if host:
-        tls = environment.get("DOCKER_TLS_VERIFY", "") not in ("", "0")
+        # Any text switches it on, as for Docker itself: even `0`.
+        tls = environment.get("DOCKER_TLS_VERIFY", "") != ""
         return Place(host, _docker_tls(environment) if tls else None)
     own = environment.get("XDG_RUNTIME_DIR", "")
     for path in (*SOCKETS, *([f"{own}/docker.sock", f"{own}/podman/podman.sock"] if own else [])):
@@ -103,10 +105,10 @@ class Engine:
     async def version(self) -> Version:
         with _translated():
             info = await self._docker.system.info()
-        return Version(
-            f"{info.get('Name', '')} {info.get('ServerVersion', '')}".strip(),
-            nanoseconds(str(info.get("SystemTime", ""))) // 1_000_000_000,
-        )
+            return Version(
+                f"{info.get('Name', '')} {info.get('ServerVersion', '')}".strip(),
+                nanoseconds(str(info.get("SystemTime", ""))) // 1_000_000_000,
+            )
 
     async def alive(self) -> list[str]:
         """Return the ids of all containers that run or are paused."""
@@ -125,8 +127,7 @@ class Engine:
             found: Any = None
             with _translated(missing_is_none=True):
                 found = await self._docker.images.inspect(image)
-            labels = ((found or {}).get("Config") or {}).get("Labels") or {}
-            self._image_labels[image] = labels
+            self._image_labels[image] = _mapping(_mapping(_mapping(found).get("Config")).get("Labels"))
         return self._image_labels[image]
 
     async def events(self, since_s: int) -> AsyncIterator[Event]:
@@ -158,7 +159,7 @@ def read_event(event: Any) -> Event | None:
     """Return an event of the stream; None if it concerns no container."""
     if not isinstance(event, dict):
         return None
-    actor = event.get("Actor") or {}
+    actor = _mapping(event.get("Actor"))
     action = event.get("Action") or event.get("status") or ""
     container = actor.get("ID") if event.get("Type") == "container" else _connected_container(actor, action)
     if not isinstance(container, str) or not container or not isinstance(action, str):
@@ -167,10 +168,15 @@ def read_event(event: Any) -> Event | None:
     return Event(action, container, time_ns if isinstance(time_ns, int) else 0)
 
 
-def _connected_container(actor: Any, action: object) -> object:
+def _mapping(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, dict) else {}
+
+
+def _connected_container(actor: Mapping[str, Any], action: object) -> object:
     """Return whose network it was that changed: Docker names the container aside, Podman as the actor itself."""
-    attributes = actor.get("Attributes") or {}
-    return attributes.get("container") or (actor.get("ID") if action in ("connect", "disconnect") else None)
+    return _mapping(actor.get("Attributes")).get("container") or (
+        actor.get("ID") if action in ("connect", "disconnect") else None
+    )
 
 
 @contextlib.asynccontextmanager
@@ -211,11 +217,26 @@ def _translated(*, missing_is_none: bool = False) -> Any:
         yield
     except DockerError as error:
         if not (missing_is_none and error.status == 404):
-            raise EngineError(error.message if error.status == 900 else str(error)) from error
+            # 900 is no answer of the engine's, but aiodocker's word for a connection that failed.
+            raise EngineError(_failure(error.__context__ or error if error.status == 900 else error)) from error
     except TimeoutError as error:
         raise EngineError("the engine did not answer in time") from error
     except (ssl.SSLError, aiohttp.ClientError, OSError, ValueError) as error:
-        raise EngineError(str(error) or type(error).__name__) from error
+        raise EngineError(_failure(error)) from error
+    except (LookupError, TypeError, AttributeError) as error:
+        # aiodocker takes for granted that whoever answers is an engine.
+        raise EngineError("what answers there does not answer as an engine does") from error
+
+
+def _failure(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return reason_of(error.os_error)
+    if isinstance(error, aiohttp.ClientResponseError):
+        # What it says instead may differ each time, and each time would be told.
+        return "what answers there does not speak HTTP"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the engine ended the connection"
+    return reason_of(error)
 
 
 def environment_place() -> Place | None:

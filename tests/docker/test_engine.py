@@ -48,7 +48,9 @@ def test_docker_host_and_its_certificates_are_heeded() -> None:
     )
     paths = [Path(f"/certs/{name}.pem") for name in ("ca", "cert", "key")]
     assert tls == Place("tcp://a:1", TlsFiles(*paths))
-    at_home = place_from_environment({"DOCKER_HOST": "tcp://a:1", "DOCKER_TLS_VERIFY": "1", "HOME": "/home/me"})
+    assert place_from_environment({"DOCKER_HOST": "tcp://a:1", "DOCKER_TLS_VERIFY": ""}) == Place("tcp://a:1")
+    # `0` is a text like any other for Docker.
+    at_home = place_from_environment({"DOCKER_HOST": "tcp://a:1", "DOCKER_TLS_VERIFY": "0", "HOME": "/home/me"})
     assert at_home is not None
     assert at_home.tls is not None
     assert at_home.tls.ca == Path("/home/me/.docker/ca.pem")
@@ -71,6 +73,11 @@ def test_docker_host_and_its_certificates_are_heeded() -> None:
         ({"Type": "network", "Action": "create", "Actor": {"ID": "n"}}, None),
         ({"Type": "container", "Action": 7, "Actor": {"ID": "x"}}, None),
         ({"Type": "container", "Action": "die", "Actor": None}, None),
+        ({"Type": "container", "Action": "die", "Actor": ["x"]}, None),
+        (
+            {"Type": "network", "Action": "connect", "Actor": {"ID": "x", "Attributes": [1]}},
+            Event("connect", "x", 0),
+        ),
         ([], None),
     ],
 )
@@ -79,14 +86,57 @@ def test_event_is_read_or_passed_over(event: Any, read: Event | None) -> None:
 
 
 async def test_engine_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    for url in (f"unix://{tmp_path}/none.sock", f"tcp://127.0.0.1:{free_port()}"):
+    for url, told in (
+        (f"unix://{tmp_path}/none.sock", "^No such file or directory$"),
+        (f"tcp://127.0.0.1:{free_port()}", "^Connection refused$"),
+    ):
         async with connected(Place(url)) as engine:
-            with pytest.raises(EngineError):
+            with pytest.raises(EngineError, match=told):
                 await engine.version()
             with pytest.raises(EngineError):
                 async for _ in engine.events(0):
                     pass
         assert not await reachable(Place(url))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        ("400 Bad Request", "application/json", "{}"),
+        ("500 Oops", "application/json", "["),
+        ("500 Oops", "text/html", "<html>"),
+        ("200 OK", "application/json", "[]"),
+        ("200 OK", "application/json", "null"),
+        ("200 OK", "text/html", "<html>"),
+    ],
+)
+async def test_whatever_else_answers_is_an_error(status: str, kind: str, body: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close"
+        writer.write(f"{head}\r\n\r\n{body}".encode())
+        writer.close()
+
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        connected(Place(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")) as engine,
+    ):
+        for asked in (engine.version(), engine.inspect("x")):
+            with pytest.raises(EngineError):
+                await asked
+
+
+async def test_what_is_not_http_is_an_error_that_is_always_the_same() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"INFO {id(writer)}\r\n".encode())
+        writer.close()
+
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        connected(Place(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")) as engine,
+    ):
+        with pytest.raises(EngineError, match="does not speak HTTP"):
+            await engine.version()
 
 
 async def test_unusable_certificate_is_an_error_that_names_the_file(tmp_path: Path) -> None:
