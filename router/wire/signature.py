@@ -80,7 +80,7 @@ class Signer:
 
 
 def derive_key(secret: str) -> bytes:
-    """Return the AES key of a secret."""
+    """Return the AES key that Gorouter derives of the same secret: both must open what either has sealed."""
     return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"", _KEY_ROUNDS, _KEY_BYTES)
 
 

@@ -155,7 +155,7 @@ class Controller:
         self._counters = counters
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request."""
+        """Answer 404 beside its paths, and 500 until names are warm: both count on the caller to ask again."""
         if request.path == "/routes":
             return await _stream(request, names_json(self._table))
         if not request.path.startswith(REGISTRATION):
@@ -179,7 +179,7 @@ class Adapter:
         self._rng = rng
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request."""
+        """Answer in the form of DNS over JSON; a name nobody has is an empty answer, not an error."""
         if request.path == "/health":
             return web.Response()
         self._counters.adapter += 1
