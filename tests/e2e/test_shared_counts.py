@@ -1,13 +1,15 @@
 """Two workers, seen from outside, balance and limit like one."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 
 from tests.e2e.conftest import Slow, StartRouter, wait_everywhere
 from tests.support.announce import Announcer
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
-from tests.support.recorder import MakeBackend, named
+from tests.support.recorder import MakeBackend, RecordingBackend, named
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
 
@@ -17,6 +19,14 @@ HOST = "app.test"
 def body_on_fresh_connection(router: RunningRouter) -> bytes:
     with RawClient(router.port) as client:
         return client.get(host=HOST).body
+
+
+@contextlib.contextmanager
+def one_in_flight(router: RunningRouter, backend: RecordingBackend) -> Iterator[RawClient]:
+    with RawClient(router.port) as holder:
+        holder.send(f"GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        wait_until(lambda: any(request.target == "/slow" for request in backend.requests), "one is in flight")
+        yield holder
 
 
 def test_instances_take_turns_whichever_worker_a_connection_meets(
@@ -58,9 +68,7 @@ def test_limit_of_an_endpoint_holds_over_all_workers(
     backend = make_backend(slow.script)
     announcer.register(HOST, port=backend.port)
     wait_everywhere(router, HOST)
-    with RawClient(router.port) as holder:
-        holder.send(f"GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
-        wait_until(lambda: any(request.target == "/slow" for request in backend.requests), "one is in flight")
+    with one_in_flight(router, backend) as holder:
         for _ in range(20):
             with RawClient(router.port) as client:
                 response = client.get(host=HOST)
@@ -79,9 +87,7 @@ def test_count_of_a_worker_that_died_does_not_stay(
     backend = make_backend(slow.script)
     announcer.register(HOST, port=backend.port)
     wait_everywhere(router, HOST)
-    with RawClient(router.port) as holder:
-        holder.send(f"GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
-        wait_until(lambda: any(request.target == "/slow" for request in backend.requests), "one is in flight")
+    with one_in_flight(router, backend) as holder:
         for pid in router.workers():
             os.kill(pid, signal.SIGKILL)
         assert holder.is_closed_by_peer()

@@ -13,36 +13,22 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from router.certs import Authority, Pair, issue, make_ca
+from router.certs import Authority, issue, make_ca
 from tests.live.conftest import Live, StartLive
+from tests.live.https import SUITES, https_config
 from tests.support.certificates import client_context
 from tests.support.odd_certificates import dns, make
-from tests.support.ports import free_port
 from tests.support.processes import open_sockets
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.recorder import MakeBackend, RecordingBackend
 from tests.support.waiting import wait_until
 
 NAMES = {"default": ["default.test"], "one": ["one.test"], "wild": ["*.wild.test"], "exact": ["exact.wild.test"]}
-SUITES = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256"
 
 
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     return make_ca()
-
-
-def https_config(pairs: list[Pair], **more: Any) -> dict[str, Any]:
-    return {
-        "enable_ssl": True,
-        "ssl_port": free_port(),
-        "client_cert_validation": "none",
-        "cipher_suites": SUITES,
-        "min_tls_version": "TLSv1.2",
-        "max_tls_version": "TLSv1.3",
-        "tls_pem": [{"cert_chain": pair.certificate, "private_key": pair.private_key} for pair in pairs],
-        **more,
-    }
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from router.certs import issue, make_ca
 from tests.live.conftest import Live, StartLive
-from tests.live.test_front_tls import https_config
+from tests.live.https import https_config
 from tests.support.ports import free_port
 from tests.support.recorder import RecordingBackend
 

@@ -15,7 +15,7 @@ from h2.events import DataReceived, ResponseReceived, StreamEnded, TrailersRecei
 from router.certs import issue, make_ca
 from tests.frontend.test_http2_stream import CONNECT, echoing
 from tests.live.conftest import Live, StartLive
-from tests.live.test_front_tls import https_config
+from tests.live.https import https_config
 from tests.support.certificates import client_context
 from tests.support.h2peer import DATA, END_HEADERS, GOAWAY, HEADERS, SETTINGS, H2Peer, frame, get, headers
 from tests.support.needs import needs

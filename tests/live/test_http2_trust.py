@@ -7,7 +7,7 @@ import pytest
 
 from router.certs import issue
 from tests.live.conftest import Live, StartLive
-from tests.live.test_front_tls import https_config
+from tests.live.https import https_config
 from tests.live.test_mtls_domains import CA_APPS, CALLER, DOMAIN
 from tests.live.test_route_services_router import Platform, bind, passes_on, url_of
 from tests.support.needs import needs

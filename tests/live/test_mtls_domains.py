@@ -10,7 +10,7 @@ import pytest
 
 from router.certs import Authority, issue, make_ca
 from tests.live.conftest import Live, StartLive
-from tests.live.test_front_tls import https_config
+from tests.live.https import https_config
 from tests.support.certificates import client_context
 from tests.support.odd_certificates import Odd, make
 from tests.support.rawclient import RawClient, Response

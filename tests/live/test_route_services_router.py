@@ -15,7 +15,7 @@ import pytest
 from router.certs import Authority, Pair, issue, make_ca
 from router.wire.signature import Signer
 from tests.live.conftest import Live, StartLive
-from tests.live.test_front_tls import https_config
+from tests.live.https import https_config
 from tests.support.certificates import client_context, server_context
 from tests.support.odd_certificates import dns, make
 from tests.support.ports import free_port
