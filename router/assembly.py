@@ -79,6 +79,7 @@ def http2_options(config: Config) -> Http2Options:
             list_bytes=config.max_request_header_bytes,
             control_frames=config.http2_max_control_frames,
             resets=config.http2_max_resets,
+            small_frames=config.http2_max_small_frames,
         ),
         stall_s=config.http2_stall_timeout,
         endpoint_timeout_s=config.http_2_endpoint_timeout,
@@ -98,6 +99,7 @@ def backend_options(config: Config) -> BackendOptions:
         contexts=tuple(backend_contexts(config)),
         http2_contexts=tuple(backend_contexts(config, http2=True)) if config.enable_http2 else (),
         http2_cleartext=config.enable_http2 and config.enable_http2_cleartext_backends,
+        http2_max_age_s=config.http2_backend_max_age,
     )
 
 

@@ -46,6 +46,7 @@ class Counters:
         "http2_connection_errors",
         "http2_floods",
         "http2_refused_streams",
+        "http2_slowed_connections",
         "http2_stalled_streams",
         "http2_stream_errors",
         "http2_streams",
@@ -91,6 +92,8 @@ class Counters:
         """Connections ended because the client broke the protocol, or did not finish a head in time."""
         self.http2_floods = 0
         """Connections ended because the client asked for more than is allowed."""
+        self.http2_slowed_connections = 0
+        """Connections that were read more slowly because they sent too many small DATA frames."""
         self.http2_stalled_streams = 0
         """Responses given up because the client took nothing of them for too long."""
         self.internal_denials = 0

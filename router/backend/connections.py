@@ -198,4 +198,5 @@ def _shared_options(options: BackendOptions) -> SharedOptions:
         max_headers=options.max_headers,
         idle_s=IDLE_S,
         settle_s=options.handshake_timeout_s,
+        max_age_s=options.http2_max_age_s,
     )

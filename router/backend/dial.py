@@ -41,6 +41,8 @@ class BackendOptions:
     """Those that offer HTTP/2 besides, in the same order; without them nobody is spoken to in HTTP/2."""
     http2_cleartext: bool = False
     """Speak HTTP/2 to endpoints without TLS that announce it."""
+    http2_max_age_s: float = 0.0
+    """How long a connection of HTTP/2 takes new exchanges."""
 
 
 Connection = TypeVar("Connection", bound="Noting")

@@ -7,6 +7,7 @@ at (RFC 9113 §6.8, 8.7) may be sent again, whatever it was.
 """
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from router.backend.dial import Noting, is_quiet
@@ -27,7 +28,7 @@ _SILENT_S = 5.0
 """A request that is given up, with nothing heard from its backend for so long, puts the connection in doubt."""
 _ANSWER_S = 10.0
 """A connection in doubt is cut if it does not answer a PING in time."""
-_LIMITS = Limits(control_frames=10_000, resets=10_000)
+_LIMITS = Limits(control_frames=10_000, resets=10_000, small_frames=1_000_000)
 _CODES = (
     "NO_ERROR",
     "PROTOCOL_ERROR",
@@ -58,6 +59,7 @@ class SharedConnection(Noting):
         settled: done once the backend has sent its settings, with None, or with why it did not.
         first_bytes: the first it sent, in case they are no HTTP/2.
         served: streams opened so far.
+        made_at: monotonic seconds when the connection was there.
         idle_since: monotonic seconds, valid while there are no streams.
         local_address, timings: as of `BackendConnection`.
     """
@@ -65,12 +67,11 @@ class SharedConnection(Noting):
     def __init__(self, owner: "SharedConnections", endpoint: Endpoint, list_bytes: int, most_streams: int) -> None:
         self.endpoint = endpoint
         self.scheme = b"https" if endpoint.record.tls else b"http"
-        self.engine = Engine(
-            False, Limits(list_bytes=list_bytes, control_frames=_LIMITS.control_frames, resets=_LIMITS.resets)
-        )
+        self.engine = Engine(False, replace(_LIMITS, list_bytes=list_bytes))
         self.settled: asyncio.Future[BackendFailure | None] = asyncio.get_running_loop().create_future()
         self.first_bytes = b""
         self.served = 0
+        self.made_at = 0.0
         self.idle_since = owner.now()
         self._owner = owner
         self._transport: Any = None
@@ -161,6 +162,7 @@ class SharedConnection(Noting):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self.made_at = self._owner.now()
         self._owner.made(self)
         self.engine.start()
         self.flush()
@@ -222,7 +224,7 @@ class SharedConnection(Noting):
         self._waits_for_turn = True
         if not self._transport.is_closing():
             self._transport.pause_reading()
-        asyncio.get_running_loop().call_soon(self._take_turn)
+        asyncio.get_running_loop().call_later(self.engine.wait_s, self._take_turn)
 
     def _take_turn(self) -> None:
         self._waits_for_turn = False

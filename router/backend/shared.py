@@ -44,6 +44,7 @@ class SharedOptions:
         max_headers: fields of a response; 0 is no limit.
         idle_s: how long they may have nothing to do; also, how long one that is closed may take for it.
         settle_s: how long a backend may take to say what it accepts; 0 is no limit.
+        max_age_s: how long a connection takes new exchanges; those it has may finish. 0 is no limit.
     """
 
     tls: bool
@@ -54,6 +55,7 @@ class SharedOptions:
     max_headers: int
     idle_s: float
     settle_s: float
+    max_age_s: float
 
 
 Dialled = BackendConnection | SharedConnection
@@ -238,7 +240,9 @@ class SharedConnections:
             connection.leave()
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle too long; cut what cannot be closed, and what shows no sign of life."""
+        """Close what has been idle too long or is too old; cut what cannot be closed, and what shows no sign of
+        life."""
+        oldest = now - self._options.max_age_s if self._options.max_age_s else 0.0
         for connection in list(self._open):
             if connection.is_overdue(now):
                 connection.give_up()
@@ -247,6 +251,8 @@ class SharedConnections:
                     connection.discard()
                 else:
                     connection.close()
+            elif connection.served and connection.made_at <= oldest:
+                connection.leave()
 
     def leave(self) -> None:
         """Drain: what has no streams closes now, the rest when they have ended."""

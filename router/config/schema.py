@@ -72,6 +72,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Speak HTTP/2 on the plain port with clients that begin with it, without asking. Not a Gorouter key."""
     enable_http2_cleartext_backends: bool = False
     """Speak HTTP/2 to endpoints registered with it that have no TLS, too. Not a Gorouter key."""
+    http2_backend_max_age: Duration = 0.0
+    """An HTTP/2 connection to an endpoint takes no new requests after so long; 0: never. Not a Gorouter key."""
     enable_grpc_status: bool = True
     """Add grpc-status and grpc-message to the router's own answers to gRPC calls. Not a Gorouter key."""
     http2_max_concurrent_streams: Count = 250
@@ -80,6 +82,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Frames a second that an HTTP/2 client may send without moving anything; 0 means 1000. Not a Gorouter key."""
     http2_max_resets: Count = 100
     """Requests a second that an HTTP/2 client may cancel beyond those answered; 0: 100. Not a Gorouter key."""
+    http2_max_small_frames: Count = 20_000
+    """DATA frames below 32 bytes read a second from an HTTP/2 client; 0 means 20000. Not a Gorouter key."""
     http2_stall_timeout: Duration = 60.0
     """An HTTP/2 response of which the client takes nothing for so long ends; 0 for never. Not a Gorouter key."""
     enable_http1_concurrent_read_write: bool = False
@@ -317,6 +321,7 @@ class Config(Struct, frozen=True, kw_only=True):
             "http2_max_concurrent_streams": self.http2_max_concurrent_streams or 250,
             "http2_max_control_frames": self.http2_max_control_frames or 1000,
             "http2_max_resets": self.http2_max_resets or 100,
+            "http2_max_small_frames": self.http2_max_small_frames or 20_000,
             "read_header_timeout": self.read_header_timeout or DEFAULT_READ_HEADER_TIMEOUT,
             "drain_timeout": self.drain_timeout or self.endpoint_timeout or DEFAULT_DRAIN_TIMEOUT,
             "max_request_header_bytes": min(header_bytes, MAX_REQUEST_HEADER_BYTES),

@@ -62,6 +62,7 @@ class Http2Connection(FrontendConnection):
         self._unsent_since = 0.0
         self._faults_counted = 0
         self._refused_counted = 0
+        self._slowed_counted = False
 
     def _new_stream(self, stream_id: int) -> Stream:
         self.proxy.counters.http2_streams += 1
@@ -112,6 +113,9 @@ class Http2Connection(FrontendConnection):
         self._reading = False
         if engine.stream_faults != self._faults_counted or engine.refused != self._refused_counted:
             self._count_faults()
+        if engine.slowed and not self._slowed_counted:
+            self._slowed_counted = True
+            self.proxy.counters.http2_slowed_connections += 1
         if engine.failed is not None:
             self._break(engine.failed)
             return
@@ -137,7 +141,7 @@ class Http2Connection(FrontendConnection):
         self._waits_for_turn = True
         if not self._transport.is_closing():
             self._transport.pause_reading()
-        self._loop.call_soon(self._take_turn)
+        self._loop.call_later(self.engine.wait_s, self._take_turn)
 
     def _take_turn(self) -> None:
         self._waits_for_turn = False
@@ -174,21 +178,30 @@ class Http2Connection(FrontendConnection):
         if bool(engine.streams) != self._busy:
             self._note_business()
         if not engine.streams and (self._draining or engine.peer_left >= 0):
-            self._leave_if_ended()
+            self._part()
 
     def _note_business(self) -> None:
         """The first stream was opened, or the last one ended."""
         self._busy = bool(self.engine.streams)
         now = monotonic()
-        if self._busy or self._draining or self._head_since:
+        if self._busy or self._head_since or self.engine.has_ended() or self._draining:
             self.deadline = now + _TICK_S
         else:
             self.deadline = now + self.options.idle_s if self.options.idle_s else 0.0
 
-    def _leave_if_ended(self) -> None:
+    def _part(self) -> None:
+        """One side has said that it leaves, and nothing is left to do."""
         engine = self.engine
-        if self._phase == _OPEN and (engine.has_ended() or engine.peer_left >= 0):
-            self._close()
+        if self._phase != _OPEN:
+            return
+        if self._draining:
+            if engine.has_ended():
+                self._close()
+        elif not engine.has_ended():
+            # The client closes when it is done: it may still want to know whether all it sent has arrived.
+            engine.end()
+            self._transport.write(engine.take_output())
+            self.deadline = monotonic() + LAST_REQUEST_S
 
     # What streams ask for.
 
@@ -220,7 +233,7 @@ class Http2Connection(FrontendConnection):
             self._break(ConnectionFault(SETTINGS_TIMEOUT, "head not complete in time"))
         elif self.engine.streams or self._head_since:
             self.deadline = now + _TICK_S
-            self._look_for_stalls(now)
+            self._look_after_streams(now)
         else:
             self._leave_idle()
 
@@ -266,6 +279,11 @@ class Http2Connection(FrontendConnection):
         self.flush()
         self._close()
 
+    def _look_after_streams(self, now: float) -> None:
+        self.engine.dismiss_lingering(self._draining)
+        self._look_for_stalls(now)
+        self.flush()
+
     def _look_for_stalls(self, now: float) -> None:
         stall_s = self.http2.stall_s
         if not stall_s:
@@ -285,7 +303,6 @@ class Http2Connection(FrontendConnection):
         elif now - self._unsent_since >= stall_s:
             self._transport.abort()
         self._unsent = unsent
-        self.flush()
 
     def _break(self, fault: ConnectionFault) -> None:
         """End a connection that cannot go on."""

@@ -13,7 +13,7 @@ from router.proxy.exchange import Exchange
 from router.proxy.presented import Presented
 from router.wire.header_lines import BadMessage, line_name
 from router.wire.http1 import RequestHead
-from router.wire.http2_frames import CANCEL, INTERNAL_ERROR, NO_ERROR, StreamFault
+from router.wire.http2_frames import CANCEL, INTERNAL_ERROR, StreamFault
 from router.wire.http2_head import request_of, trailers_of
 from router.wire.http2_hpack import Field
 from router.wire.http2_stream import Stream
@@ -253,9 +253,5 @@ class Http2Stream(Stream):
 
     def _stop_request(self) -> None:
         """Nobody wants what may still come of the request (RFC 9113 §8.1)."""
-        if self.closed or self.remote_ended:
-            return
-        if self.local_ended:
-            self._engine.reset(self, NO_ERROR)
-        else:
-            self.reset_at_end = True
+        if not (self.closed or self.remote_ended):
+            self._engine.drop_rest(self)

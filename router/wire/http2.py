@@ -60,12 +60,17 @@ from router.wire.http2_frames import (
 )
 from router.wire.http2_hpack import Decoder, Field, HeaderListTooLong, HpackError
 from router.wire.http2_sender import ENDED, NEVER_OPEN, RESET_BY_PEER, RESET_BY_US, Sender
-from router.wire.http2_stream import Stream
+from router.wire.http2_stream import Allowance, Stream
 
 _CONNECTION_WINDOW = 16 * 1024 * 1024
 """So large that only the windows of streams count, and a stream that is not read holds up no other."""
-_HEADS_A_TURN = 64
-"""Header blocks read in one go; the rest waits until everybody else had their turn."""
+_FRAMES_A_TURN = 1024
+"""Frames read in one go; the rest waits until everybody else had their turn."""
+_HEAD_WORTH = 16
+"""Frames that a header block counts for."""
+_SMALL_BYTES = 32
+_SLOW_S = 0.02
+"""So long whoever sends too many small frames waits for the next ones to be read."""
 _MOST_CONTINUATIONS = 256
 _LIST_SLACK_BYTES = 65536
 
@@ -81,6 +86,8 @@ class Limits:
             as much and 64 KiB end the connection.
         control_frames: frames a second that move nothing forward: SETTINGS, PING, PRIORITY, empty DATA, ….
         resets: streams a second that it may open and then spoil, or cancel before their response.
+        small_frames: of DATA below 32 bytes a second; the rest is read later, which slows the peer down and breaks
+            nothing, for it may be a lively conversation.
     """
 
     streams: int = 250
@@ -88,6 +95,7 @@ class Limits:
     list_bytes: int = 1024 * 1024
     control_frames: int = 1000
     resets: int = 100
+    small_frames: int = 20_000
 
 
 class Engine(Sender):
@@ -101,21 +109,26 @@ class Engine(Sender):
     Attributes:
         streams: open ones by id; a stream whose response waits for window is one of them.
         blocked: those with something to send that windows or the connection do not let go.
+        lingering: those whose peer still sends what nobody wants, after everything of ours.
         held: streams that are closed but whose work goes on; they count as open.
         writable: the connection takes what is written; while it does not, DATA waits on its streams.
         more_to_send: `pump` has stopped before its work was done.
         failed: the fault that ended the connection; nothing is read any more.
-        more: not all that was received has been worked through; call `receive` again with nothing.
+        more: not all that was received has been worked through; call `receive` again with nothing, after
+            ``wait_s`` seconds.
+        slowed: the peer has had to wait because it sends too many small frames.
         peer_left: the last stream that the peer says it serves, -1 as long as it has not sent GOAWAY.
     """
 
     def __init__(self, server: bool, limits: Limits, accept: Callable[[int], Stream] | None = None) -> None:
-        super().__init__(limits.control_frames, limits.resets)
+        super().__init__(limits.control_frames, limits.resets, limits.window // 2)
         self.server = server
         self.limits = limits
         self.held = 0
         self.failed: ConnectionFault | None = None
         self.more = False
+        self.wait_s = 0.0
+        self.slowed = False
         self.peer_left = -1
         self.peer_left_code = NO_ERROR
         self.peer_streams = LARGEST_WINDOW
@@ -130,6 +143,7 @@ class Engine(Sender):
         self.last_peer_id = 0
         self._next_id = 1
         self._accept = accept
+        self._small = Allowance(limits.small_frames, limits.small_frames)
         self._left = LARGEST_STREAM_ID
         """The last stream that our GOAWAY promised to serve."""
         self._decoder = Decoder()
@@ -163,6 +177,8 @@ class Engine(Sender):
 
     def announce_end(self) -> None:
         """Ask the peer to open no more streams, but still serve those on their way (RFC 9113 §6.8)."""
+        if self.has_ended():
+            return
         self._out.append(goaway_frame(LARGEST_STREAM_ID, NO_ERROR))
         self._out.append(frame(PING, 0, 0, b"draining"))
 
@@ -227,6 +243,7 @@ class Engine(Sender):
         """Close all streams without a word to the peer, who is gone."""
         streams, self.streams = list(self.streams.values()), {}
         self.blocked.clear()
+        self.lingering.clear()
         for stream in streams:
             stream.closed = True
             stream.drop()
@@ -242,7 +259,7 @@ class Engine(Sender):
     def _read_frames(self, data: bytes) -> bytes:
         """Read whole frames; returns the rest."""
         position, end = 0, len(data)
-        heads = 0
+        work = 0
         self.more = False
         while end - position >= HEAD_BYTES:
             high, length, kind, flags, stream_id = HEAD.unpack_from(data, position)
@@ -252,11 +269,13 @@ class Engine(Sender):
             stop = position + HEAD_BYTES + length
             if stop > end:
                 break
-            if kind == HEADERS:
-                heads += 1
-                if heads > _HEADS_A_TURN:
-                    self.more = True
-                    break
+            work += _HEAD_WORTH if kind == HEADERS else 1
+            if work > _FRAMES_A_TURN:
+                self.more, self.wait_s = True, 0.0
+                break
+            if kind == DATA and length < _SMALL_BYTES and not (flags & END_STREAM or self._small.take(self._now)):
+                self.more, self.wait_s, self.slowed = True, _SLOW_S, True
+                break
             payload = data[position + HEAD_BYTES : stop]
             position = stop
             try:
@@ -358,10 +377,16 @@ class Engine(Sender):
             stream.remote_ended = True
         if piece or ended:
             stream.body_received(piece, ended)
-        if stream.unreturned >= self.limits.window // 2 and not (stream.withheld or ended or stream.closed):
-            self._return_window(stream)
+        if stream.unreturned >= self.limits.window // 2 and not (ended or stream.closed):
+            self._much_came(stream)
         if ended and stream.local_ended and not stream.closed:
             self._close(stream, ENDED)
+
+    def _much_came(self, stream: Stream) -> None:
+        if not stream.withheld:
+            self._return_window(stream)
+        elif stream.unwanted and stream.local_ended:
+            self.reset(stream, NO_ERROR)
 
     def _data_after_end(self, stream: Stream | None, stream_id: int) -> None:
         if stream is not None:
@@ -369,7 +394,7 @@ class Engine(Sender):
         self._check_not_idle(stream_id)
         how = self._how_closed(stream_id)
         if how in (ENDED, NEVER_OPEN):
-            raise ConnectionFault(STREAM_CLOSED, "DATA on a closed stream")
+            raise StreamFault(stream_id, STREAM_CLOSED, "DATA on a closed stream")
         self._take_control()
         if how == RESET_BY_PEER:
             self._write_control(reset_frame(stream_id, STREAM_CLOSED))
@@ -473,7 +498,7 @@ class Engine(Sender):
             return
         if self._self_dependent:
             raise StreamFault(stream_id, PROTOCOL_ERROR, "stream depends on itself")
-        if len(self.streams) + self.held >= self.limits.streams:
+        if self._is_full() and not self._make_room():
             self.refused += 1
             self._take_control()
             self._write_control(reset_frame(stream_id, REFUSED_STREAM))
@@ -488,16 +513,35 @@ class Engine(Sender):
         self.streams[stream_id] = stream
         stream.head_received(fields, ended)
 
+    def _is_full(self) -> bool:
+        return len(self.streams) + self.held >= self.limits.streams
+
+    def _make_room(self) -> bool:
+        self.dismiss_lingering(True)
+        return not self._is_full()
+
     def _block_after_end(self, stream_id: int) -> None:
         self._check_not_idle(stream_id)
         how = self._how_closed(stream_id)
         if how == NEVER_OPEN:
             raise ConnectionFault(PROTOCOL_ERROR, "stream id is not above the last one")
         if how == ENDED:
+            if self._end_is_unsent(stream_id):
+                raise StreamFault(stream_id, STREAM_CLOSED, "HEADERS after END_STREAM")
             raise ConnectionFault(STREAM_CLOSED, "HEADERS on a closed stream")
         self._take_control()
         if how == RESET_BY_PEER:
             self._write_control(reset_frame(stream_id, STREAM_CLOSED))
+
+    def _end_is_unsent(self, stream_id: int) -> bool:
+        """Whether the peer cannot know yet that a stream has ended; for it that is half-closed (RFC 9113 §5.1)."""
+        octets, position = b"".join(self._out), 0
+        while position < len(octets):
+            high, length, kind, flags, number = HEAD.unpack_from(octets, position)
+            if number == stream_id and kind in (DATA, HEADERS) and flags & END_STREAM:
+                return True
+            position += HEAD_BYTES + (high << 16 | length)
+        return False
 
     # Other frames.
 
@@ -516,9 +560,10 @@ class Engine(Sender):
         stream = self.streams.get(stream_id)
         if stream is None:
             self._check_not_idle(stream_id)
-            return
         if not increment:
             raise StreamFault(stream_id, PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
+        if stream is None:
+            return
         stream.send_window += increment
         if stream.send_window > LARGEST_WINDOW:
             raise StreamFault(stream_id, FLOW_CONTROL_ERROR, "stream window too large")

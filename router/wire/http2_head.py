@@ -16,6 +16,8 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]++")
 _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*+(?<![\t ]))?)?")
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")
 _TARGET = re.compile(rb"[\x21-\x7e]++")
+_SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*+")
+_BREAKING = re.compile(rb"[\0\r\n]")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONNECTION_FIELDS = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade", b"http2-settings"}
@@ -24,6 +26,7 @@ _CONNECTION_FIELDS = frozenset(
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 _WITH_CONTENT = frozenset({b"POST", b"PUT", b"PATCH"})
 _UNKEPT = frozenset({b"cookie", b"authorization", b"proxy-authorization"})
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 _KNOWN_FIELDS = 8192
 _KNOWN_FIELD_BYTES = 256 + OVERHEAD
 _LENGTH_DIGITS = 18
@@ -79,6 +82,16 @@ def request_of(fields: list[Field], ended: bool, stream_id: int) -> Http2Request
         BadMessage: not a request we accept; ``status`` is what to answer.
     """
     pseudo, regular = _split(fields, stream_id)
+    try:
+        return _request_of(pseudo, regular, ended, stream_id)
+    except BadMessage:
+        # What no field may contain is not only no request we accept (RFC 9113 §8.2.1).
+        if any(_BREAKING.search(value) for value in pseudo.values()):
+            raise StreamFault(stream_id, PROTOCOL_ERROR, "bad value of a pseudo-header field") from None
+        raise
+
+
+def _request_of(pseudo: dict[bytes, bytes], regular: list[Field], ended: bool, stream_id: int) -> Http2Request:
     protocol = pseudo.get(b":protocol", b"")
     method = pseudo[b":method"]
     _check_pseudo(pseudo, stream_id)
@@ -86,7 +99,7 @@ def request_of(fields: list[Field], ended: bool, stream_id: int) -> Http2Request
         raise BadMessage(400, "CONNECT is not supported")
     head = RequestHead(b"GET" if protocol else method, pseudo[b":path"], 1)
     head.size = sum(field[2] for field in regular) - (OVERHEAD - 4) * len(regular) + _line_size(head)
-    _read_lines(head, pseudo.get(b":authority"), regular, stream_id)
+    _read_lines(head, pseudo, regular, stream_id)
     if protocol:
         _ask_for_upgrade(head, protocol)
     else:
@@ -135,13 +148,16 @@ def _check_pseudo(pseudo: dict[bytes, bytes], stream_id: int) -> None:
         raise StreamFault(stream_id, PROTOCOL_ERROR, ":protocol without CONNECT")
     elif not pseudo.get(b":scheme") or not pseudo.get(b":path"):
         raise StreamFault(stream_id, PROTOCOL_ERROR, "no :scheme or no :path")
+    elif _SCHEME.fullmatch(pseudo[b":scheme"]) is None:
+        raise StreamFault(stream_id, PROTOCOL_ERROR, "bad :scheme")
     if _METHOD.fullmatch(pseudo[b":method"]) is None:
         raise BadMessage(400, "malformed :method")
     if _TARGET.fullmatch(pseudo[b":path"]) is None:
         raise BadMessage(400, "malformed :path")
 
 
-def _read_lines(head: RequestHead, authority: bytes | None, regular: list[Field], stream_id: int) -> None:
+def _read_lines(head: RequestHead, pseudo: dict[bytes, bytes], regular: list[Field], stream_id: int) -> None:
+    authority = pseudo.get(b":authority")
     raw = []
     cookies: list[bytes] = []
     for field in regular:
@@ -151,8 +167,10 @@ def _read_lines(head: RequestHead, authority: bytes | None, regular: list[Field]
             cookies.append(field[1])
         elif name != b"host" or authority is None:
             raw.append(line_of(field, stream_id))
+        elif field[1] != authority and _host_of(field[1], pseudo) != _host_of(authority, pseudo):
+            # Whoever reads the one and whoever reads the other must not see two requests (RFC 9113 §8.3.1).
+            raise StreamFault(stream_id, PROTOCOL_ERROR, "host is not the :authority")
     if authority is not None:
-        # It wins over Host (RFC 9113 §8.3.1), as the authority of an absolute target does in HTTP/1.
         raw.append(b"Host: " + authority)
     if cookies:
         raw.append(b"Cookie: " + b"; ".join(cookies))
@@ -161,6 +179,12 @@ def _read_lines(head: RequestHead, authority: bytes | None, regular: list[Field]
     head.special = {}
     _reader.read(raw, 0, head.lines, head.special)
     head.host = head.special.get(b"host", b"")
+
+
+def _host_of(authority: bytes, pseudo: dict[bytes, bytes]) -> bytes:
+    """Return what an authority means: the case of its letters does not matter, nor does a port that goes without
+    saying (RFC 9110 §4.2.3)."""
+    return authority.lower().removesuffix(_DEFAULT_PORTS.get(pseudo.get(b":scheme", b""), b":"))
 
 
 def _frame(head: RequestHead, ended: bool, stream_id: int) -> None:

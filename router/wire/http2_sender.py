@@ -43,15 +43,18 @@ class Sender:
     Args:
         control_frames: a second, without profit for anybody, that the peer may send.
         resets: streams a second that the peer may spoil.
+        patience_bytes: of a body nobody wants that may come before the peer is told to stop.
     """
 
-    def __init__(self, control_frames: int, resets: int) -> None:
+    def __init__(self, control_frames: int, resets: int, patience_bytes: int) -> None:
         self.streams: dict[int, Stream] = {}
         self.blocked: dict[int, Stream] = {}
+        self.lingering: dict[int, Stream] = {}
         self.writable = True
         self.more_to_send = False
         self._control = Allowance(control_frames, control_frames * _EARNED)
         self._resets = Allowance(resets, resets * _EARNED)
+        self._patience_bytes = patience_bytes
         self._encoder = Encoder()
         self._send_window = DEFAULT_WINDOW
         self._peer_window = DEFAULT_WINDOW
@@ -131,6 +134,28 @@ class Sender:
         if not stream.closed:
             self._close(stream, RESET_BY_US)
 
+    def drop_rest(self, stream: Stream) -> None:
+        """Read away what still comes of the peer's body, and keep its window.
+
+        The peer is told to stop (RFC 9113 §8.1) when ours is sent and it has not come to an end by itself soon, or
+        sends much. Not at once: what it had sent before it could know is held to the protocol like anything else.
+        """
+        stream.unwanted = stream.withheld = True
+        if stream.local_ended and not (stream.remote_ended or stream.closed):
+            self._linger(stream)
+
+    def _linger(self, stream: Stream) -> None:
+        self.lingering[stream.id] = stream
+        if stream.unreturned >= self._patience_bytes:
+            self.reset(stream, NO_ERROR)
+
+    def dismiss_lingering(self, every: bool) -> None:
+        """Tell the peer to stop sending what nobody wants: of every such stream, or of those told about before."""
+        for stream in list(self.lingering.values()):
+            if stream.lingered or every:
+                self.reset(stream, NO_ERROR)
+            stream.lingered = True
+
     def ping(self) -> None:
         """Ask the peer for a sign of life; its answer counts in ``pongs``."""
         self._out.append(PING_FRAME)
@@ -158,7 +183,8 @@ class Sender:
             room = min(stream.send_window, self._send_window, FRAME_BYTES, most)
             if room <= 0 and stream.pending_bytes:
                 break
-            piece = stream.take(room)
+            # A window may be negative (RFC 9113 §6.9.2), which the end of a body does not mind.
+            piece = stream.take(max(room, 0))
             last = stream.end_pending and not stream.pending
             ended = last and not stream.trailers
             stream.send_window -= len(piece)
@@ -194,15 +220,16 @@ class Sender:
         self._resets.give(1)
         if stream.remote_ended:
             self._close(stream, ENDED)
-        elif stream.reset_at_end:
-            # The response is complete, and nobody reads the rest of the request (RFC 9113 §8.1).
-            self.reset(stream, NO_ERROR)
+        elif stream.unwanted:
+            self._linger(stream)
 
     def _close(self, stream: Stream, how: int) -> None:
         stream.closed = True
         stream.drop()
         self.streams.pop(stream.id, None)
         self.blocked.pop(stream.id, None)
+        if stream.unwanted:
+            self.lingering.pop(stream.id, None)
         self._remember(stream.id, how)
 
     def _remember(self, stream_id: int, how: int) -> None:
@@ -210,11 +237,11 @@ class Sender:
         closed[stream_id] = how
         if len(closed) > _CLOSED_REMEMBERED:
             oldest = next(iter(closed))
-            del closed[oldest]
-            self._forgotten = max(self._forgotten, oldest)
+            if closed.pop(oldest) != ENDED:
+                self._forgotten = max(self._forgotten, oldest)
 
     def _how_closed(self, stream_id: int) -> int:
-        """Return how a stream that is not open has ended; only those that are long gone are forgotten."""
+        """Return how a stream that is not open has ended, `ENDED` only if that was not long ago."""
         default = FORGOTTEN if stream_id <= self._forgotten else NEVER_OPEN
         return self._closed.get(stream_id, default)
 

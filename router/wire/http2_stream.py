@@ -25,7 +25,8 @@ class Stream(ABC):
         end_pending: the body ends with them, and with ``trailers`` if there are any.
         is_full: the stream was told to send no more.
         progressed: something of what waits was sent since whoever watches over this looked.
-        reset_at_end: as soon as all is sent, the peer is told to send no more.
+        unwanted: nobody takes what still comes of the peer's body; it is read away.
+        lingered: so long that its peer may be told to stop; set by whoever watches over this.
         fault: what the peer did wrong, if the stream was reset for that.
     """
 
@@ -43,7 +44,8 @@ class Stream(ABC):
     end_pending = False
     is_full = False
     progressed = False
-    reset_at_end = False
+    unwanted = False
+    lingered = False
     fault = ""
 
     def __init__(self) -> None:

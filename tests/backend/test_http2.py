@@ -183,6 +183,35 @@ async def test_busy_connection_is_not_swept(dialler: Dialler) -> None:
         assert len(dialler.connections) == 1
 
 
+async def test_old_connection_takes_no_new_exchange_and_closes_when_those_it_has_have_ended() -> None:
+    dialler = Dialler(http2_cleartext=True, http2_max_age_s=30.0)
+    go_on = threading.Event()
+
+    def slow_at_first(conversation: H2Conversation) -> None:
+        request = conversation.request()
+        if conversation is conversation.backend.conversations[0]:
+            go_on.wait(10)
+        conversation.answer(request)
+        plain(conversation)
+
+    with H2Backend(slow_at_first) as backend:
+        target = http2(backend)
+        first = begun(await carrier_to(dialler, target))
+        await eventually(lambda: bool(backend.requests), "the request has arrived")
+        dialler.connections.sweep(dialler.clock.now + 29)
+        assert dialler.connections.checkout(target, True) is not None
+        dialler.connections.sweep(dialler.clock.now + 30)
+        assert dialler.connections.checkout(target, True) is None
+        assert (await get(dialler, target)).body == b"ok"
+        assert (len(backend.conversations), first.failure) == (2, None)
+        go_on.set()
+        assert (await first.until_over()).body == b"ok"
+        await eventually(lambda: backend.conversations[0].goaway, "the backend is told")
+        await eventually(lambda: len(dialler.connections) == 1, "the old connection is closed")
+        dialler.connections.abort_all()
+        await dialler.until_closed()
+
+
 async def test_drain_lets_streams_finish_and_closes_then(dialler: Dialler) -> None:
     go_on = threading.Event()
 

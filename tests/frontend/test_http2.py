@@ -327,6 +327,21 @@ def test_floods_are_cut_off_and_harm_nobody_else(
     assert plane.call(lambda: plane.plane.counters.http2_floods) == 1
 
 
+def test_small_frames_beyond_the_limit_are_read_later_and_harm_nobody() -> None:
+    with flood_plane(http2_max_small_frames=2000) as plane, RecordingBackend(plain) as backend:
+        plane.route(HOST, backend)
+        with H2Peer(plane.port) as good, H2Peer(plane.port) as bad:
+            bad.send(headers(1, get(method="POST"), END_HEADERS), frame(DATA, 0, 1, b"x") * 5000)
+            wait_until(lambda: plane.call(lambda: plane.plane.counters.http2_slowed_connections), "it is slowed")
+            assert good.get(1).status == 200
+            bad.send(frame(DATA, END_STREAM, 1))
+            assert bad.answer(1).status == 200
+            assert bad.get(3).status == 200
+        (upload,) = [request for request in backend.requests if request.method == "POST"]
+        assert upload.body == b"x" * 5000
+        assert plane.call(lambda: plane.plane.counters.http2_slowed_connections) == 1
+
+
 def test_rapid_resets_reach_the_backend_a_few_times_only(plane: RunningPlane) -> None:
     with RecordingBackend(silent) as backend:
         plane.route(HOST, backend)

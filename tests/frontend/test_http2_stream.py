@@ -16,6 +16,7 @@ from tests.support.h2peer import (
     INTERNAL_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
+    RST_STREAM,
     Fields,
     H2Peer,
     frame,
@@ -169,8 +170,28 @@ def test_an_answer_before_the_body_is_complete_ends_the_upload(peer: H2Peer, ser
     answer = peer.answer(1)
     assert (answer.status, answer.body) == (413, b"no")
     peer.synchronise()
-    assert answer.reset == NO_ERROR
+    assert answer.reset is None
     peer.send(frame(DATA, 0, 1, b"more on its way"))
+    peer.until(RST_STREAM, 1)
+    assert answer.reset == NO_ERROR
+    peer.send(frame(DATA, 0, 1, b"even more"))
+    assert peer.get(3, "unknown.test").status == 404
+
+
+def test_a_short_upload_may_end_after_an_answer_that_came_before(peer: H2Peer) -> None:
+    peer.send(headers(1, get("unknown.test", method="POST"), END_HEADERS), frame(DATA, 0, 1, b"some"))
+    assert peer.answer(1).status == 404
+    peer.send(frame(DATA, END_STREAM, 1, b"more"))
+    assert peer.get(3, "unknown.test").status == 404
+    assert peer.answers[1].reset is None
+
+
+def test_a_long_upload_is_stopped_by_an_answer_that_came_before(peer: H2Peer) -> None:
+    upload = [frame(DATA, 0, 1, bytes(16384))] * 8
+    peer.send(headers(1, get("unknown.test", method="POST"), END_HEADERS), *upload)
+    peer.until(RST_STREAM, 1)
+    assert (peer.answers[1].status, peer.answers[1].reset) == (404, NO_ERROR)
+    assert peer.credit.get(1) is None
     assert peer.get(3, "unknown.test").status == 404
 
 

@@ -137,6 +137,7 @@ class H2Peer:
         goaway: last stream and code of every GOAWAY.
         credit: by stream, the window it was given beyond its first.
         acknowledges: SETTINGS are answered as they are read.
+        seen: every frame that was read.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class H2Peer:
         self.goaway: list[tuple[int, int]] = []
         self.credit: dict[int, int] = {}
         self.acknowledges = True
+        self.seen: list[Frame] = []
         self._decoder = hpack.Decoder()
         if begin:
             self.send(PREFACE, settings(*own_settings))
@@ -228,6 +230,7 @@ class H2Peer:
         self.until(PING, 0, ACK)
 
     def _note(self, got: Frame) -> None:
+        self.seen.append(got)
         if got.kind == GOAWAY:
             self.goaway.append((got.number() & 0x7FFFFFFF, got.number(4)))
         elif got.kind == SETTINGS and not got.flags & ACK:

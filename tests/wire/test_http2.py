@@ -239,13 +239,120 @@ def test_a_stream_closes_when_both_sides_have_ended() -> None:
     assert peer.engine.streams == {}
 
 
-@pytest.mark.parametrize("late", [headers(1, get()), frame(DATA, 0, 1, b"x")])
-def test_after_the_end_of_both_sides_nothing_may_come(late: bytes) -> None:
+LATE = frame(DATA, 0, 1, b"x")
+
+
+@pytest.mark.parametrize(("late", "error"), [(headers(1, get()), STREAM_CLOSED), (LATE, (1, STREAM_CLOSED))])
+def test_after_the_end_of_both_sides_nothing_may_come(late: bytes, error: tuple[int, int] | int) -> None:
     peer = Peer()
     peer.send(headers(1, get()))
     peer.answer(1)
+    assert outcome(peer.output()) is None
     peer.send(late)
-    assert outcome(peer.output()) == STREAM_CLOSED
+    assert outcome(peer.output()) == error
+
+
+@pytest.mark.parametrize("late", [headers(1, get()), LATE])
+def test_as_long_as_the_peer_cannot_know_our_end_the_stream_is_half_closed_for_it(late: bytes) -> None:
+    peer = Peer()
+    peer.send(headers(1, get()), headers(3, get()))
+    peer.answer(3, bytes(9000))
+    peer.answer(1)
+    peer.send(late)
+    assert outcome(peer.output()) == (1, STREAM_CLOSED)
+    assert peer.engine.failed is None
+
+
+def test_a_window_by_0_is_an_error_even_after_the_end() -> None:
+    peer = Peer()
+    peer.send(headers(1, get()))
+    peer.answer(1)
+    peer.send(window_update(1, 0))
+    assert outcome(peer.output()) == (1, PROTOCOL_ERROR)
+
+
+def test_ids_of_long_ago_are_still_too_low() -> None:
+    peer = Peer()
+    for stream_id in range(1, 801, 2):
+        peer.send(headers(stream_id, get()))
+        peer.answer(stream_id)
+    peer.output()
+    peer.send(headers(1, get()))
+    assert outcome(peer.output()) == PROTOCOL_ERROR
+
+
+# What still comes when the answer is complete.
+
+
+def answered_early(length: int = 5) -> Peer:
+    """A request of which nobody wants the body that it announces."""
+    peer = Peer()
+    peer.send(headers(1, [*get(method="POST"), ("content-length", str(length))], OPEN))
+    peer.answer(1)
+    peer.engine.drop_rest(peer.heard[1])
+    assert outcome(peer.output()) is None
+    return peer
+
+
+def test_a_body_that_ends_soon_after_an_early_answer_needs_no_reset() -> None:
+    peer = answered_early()
+    peer.send(frame(DATA, END_STREAM, 1, b"hello"))
+    assert peer.output() == []
+    assert peer.engine.streams == peer.engine.lingering == {}
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        frame(DATA, END_STREAM, 1, b"long body"),
+        frame(DATA, END_STREAM, 1, b"tiny"),
+        headers(1, get(), OPEN),
+        window_update(1, 0),
+    ],
+)
+def test_what_comes_after_an_early_answer_is_held_to_the_protocol(late: bytes) -> None:
+    peer = answered_early()
+    peer.send(late)
+    assert outcome(peer.output()) == (1, PROTOCOL_ERROR)
+    assert peer.engine.lingering == {}
+
+
+def test_a_long_body_after_an_early_answer_is_told_to_stop() -> None:
+    peer = answered_early(1_000_000)
+    for _ in range(3):
+        peer.send(frame(DATA, 0, 1, bytes(16384)))
+    assert peer.output() == []
+    peer.send(frame(DATA, 0, 1, bytes(16384)))
+    assert outcome(peer.output()) == (1, NO_ERROR)
+
+
+def test_a_body_that_had_come_before_an_early_answer_counts_too() -> None:
+    peer = Peer()
+    peer.send(headers(1, get(method="POST"), OPEN))
+    peer.engine.withhold_body(peer.heard[1])
+    peer.send(*[frame(DATA, 0, 1, bytes(16384))] * 4)
+    peer.answer(1)
+    assert outcome(peer.output()) is None
+    peer.engine.drop_rest(peer.heard[1])
+    assert outcome(peer.output()) == (1, NO_ERROR)
+
+
+def test_a_body_that_does_not_end_after_an_early_answer_is_told_to_stop_at_the_second_look() -> None:
+    peer = answered_early()
+    peer.engine.dismiss_lingering(False)
+    assert peer.output() == []
+    peer.engine.dismiss_lingering(False)
+    assert outcome(peer.output()) == (1, NO_ERROR)
+
+
+def test_who_lingers_makes_room_for_new_streams() -> None:
+    peer = Peer(Limits(streams=1))
+    peer.send(headers(1, get(), OPEN))
+    peer.answer(1)
+    peer.engine.drop_rest(peer.heard[1])
+    peer.send(headers(3, get()))
+    assert outcome(peer.output()) == (1, NO_ERROR)
+    assert list(peer.engine.streams) == [3]
 
 
 @pytest.mark.parametrize("late", [window_update(1, 5), reset(1), priority(1)])
@@ -321,6 +428,41 @@ def test_heads_are_read_in_portions_so_that_others_get_their_turn() -> None:
     assert (len(peer.heard), peer.engine.more) == (100, False)
 
 
+def test_frames_are_read_in_portions_so_that_others_get_their_turn() -> None:
+    peer = Peer()
+    octets = headers(1, get(), OPEN) + frame(DATA, 0, 1, bytes(32)) * 2000
+    peer.engine.receive(octets, peer.now)
+    assert (len(peer.heard[1].body), peer.engine.more, peer.engine.wait_s) == (1008, True, 0.0)
+    peer.engine.receive(b"", peer.now)
+    assert (len(peer.heard[1].body), peer.engine.more, peer.engine.slowed) == (2000, False, False)
+
+
+def test_small_frames_are_read_no_faster_than_allowed_and_none_is_lost() -> None:
+    peer = Peer(Limits(small_frames=100))
+    body = peer_body(peer, frame(DATA, 0, 1, b"x") * 500 + frame(DATA, END_STREAM, 1, b"y"))
+    assert len(body) == 200, "what a second allows, and what the one before it left over"
+    assert (peer.engine.more, peer.engine.slowed, peer.engine.wait_s > 0) == (True, True, True)
+    peer.engine.receive(b"", peer.now + 0.5)
+    assert len(body) == 250
+    for second in range(1, 5):
+        peer.engine.receive(b"", peer.now + second)
+    assert (b"".join(body), peer.engine.more) == (b"x" * 500 + b"y", False)
+
+
+@pytest.mark.parametrize("octets", [frame(DATA, 0, 1, bytes(32)) * 900, window_update(0, 1) * 900])
+def test_frames_that_are_not_small_or_no_body_are_not_slowed(octets: bytes) -> None:
+    peer = Peer(Limits(small_frames=10))
+    peer_body(peer, octets)
+    assert (peer.engine.more, peer.engine.slowed) == (False, False)
+
+
+def peer_body(peer: Peer, octets: bytes) -> list[bytes]:
+    """Open a stream, let so much follow in one go, and return what it hears as it comes."""
+    peer.send(headers(1, get(), OPEN))
+    peer.engine.receive(octets, peer.now)
+    return peer.heard[1].body
+
+
 # The end.
 
 
@@ -345,6 +487,14 @@ def test_a_broken_connection_tells_every_stream_and_reads_no_more() -> None:
     assert list(peer.heard) == [1]
     peer.send(headers(5, get()))
     assert list(peer.heard) == [1]
+
+
+def test_who_was_told_the_last_stream_is_told_no_later_one() -> None:
+    peer = Peer()
+    peer.engine.end()
+    peer.output()
+    peer.engine.announce_end()
+    assert peer.output() == []
 
 
 def test_goaway_of_the_peer_is_noted() -> None:

@@ -99,6 +99,15 @@ def test_the_end_that_comes_after_the_last_waiting_byte_is_sent_with_it() -> Non
     assert [(each.payload, each.ended) for each in peer.output()] == [(b"lo", True)]
 
 
+def test_an_end_needs_no_window_even_if_it_is_negative() -> None:
+    peer = asked(window=100)
+    peer.engine.send_body(peer.heard[1], bytes(100), False)
+    peer.send(settings((4, 40)))
+    peer.output()
+    peer.engine.send_body(peer.heard[1], b"", True)
+    assert [(len(each.payload), each.ended) for each in peer.output()] == [(0, True)]
+
+
 def test_a_smaller_initial_window_makes_windows_negative_and_they_recover() -> None:
     peer = asked(window=100)
     peer.engine.send_body(peer.heard[1], bytes(150), True)
@@ -167,8 +176,9 @@ def test_a_reset_is_sent_once_and_ends_the_stream() -> None:
 def test_after_a_whole_response_the_rest_of_the_request_is_not_wanted() -> None:
     peer = Peer(Limits())
     peer.send(headers(1, get(), END_HEADERS))
-    peer.heard[1].reset_at_end = True
+    peer.engine.drop_rest(peer.heard[1])
     peer.answer(1)
+    peer.engine.dismiss_lingering(True)
     kinds = [each.kind for each in peer.output()]
     assert kinds == [HEADERS, DATA, RST_STREAM]
 
