@@ -5,6 +5,7 @@ are served (`router.dataplane`). It imports neither NATS nor YAML nor aiohttp: w
 """
 
 import asyncio
+import faulthandler
 import gc
 import mmap
 import os
@@ -270,6 +271,8 @@ def _board(setup: Setup) -> Board | None:
 
 def main(sync_fd: int) -> int:
     """Run a worker whose stream to control is the inherited descriptor ``sync_fd``."""
+    # Control asks for it when this process hangs, so nothing here may have to have a turn first.
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     gc.set_threshold(_GC_THRESHOLD)
     os.set_inheritable(sync_fd, False)
     return uvloop.run(_run(sync_fd))

@@ -141,6 +141,16 @@ def slow_backend(go_on: Callable[[], object]) -> RecordingBackend:
     return RecordingBackend(script)
 
 
+def test_worker_that_is_to_quit_tells_where_it_is(worker: Worker, tmp_path: Path) -> None:
+    worker.serve()
+    worker.process.send_signal(signal.SIGQUIT)
+
+    assert worker.exit_status() == -signal.SIGQUIT
+    stacks = (tmp_path / "worker.log").read_text()
+    assert "most recent call first" in stacks
+    assert "router/worker.py" in stacks
+
+
 def test_worker_serves_its_snapshot_and_every_change(worker: Worker, backend: RecordingBackend) -> None:
     worker.serve(backend)
     assert worker.status() == 200

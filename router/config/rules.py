@@ -20,6 +20,8 @@ TABLE_SIZES = ("XS", "S", "M", "L", "XL")
 XFCC_FORMATS = ("raw", "envoy")
 SYSLOG_NETWORKS = ("udp", "tcp")
 MAX_WORKERS = 1024
+MIN_WORKER_TIMEOUT_S = 5.0
+"""Workers give a sign of life once a second; a busy machine may delay one."""
 MAX_PORT = 65535
 
 _FORWARDED_CERT_MODES = ("always_forward", "forward", "sanitize_set")
@@ -156,6 +158,12 @@ def _workers(config: Config, findings: Findings) -> None:
         findings.error(key, f"more than {MAX_WORKERS} workers: {config.workers}")
 
 
+def _worker_timeout(config: Config, findings: Findings) -> None:
+    if 0 < config.worker_timeout < MIN_WORKER_TIMEOUT_S:
+        text = f"must be 0 or at least {format_duration(MIN_WORKER_TIMEOUT_S)}"
+        findings.error("worker_timeout", f"{text}: {format_duration(config.worker_timeout)}")
+
+
 def _healthy_threshold(config: Config, findings: Findings) -> None:
     threshold = config.load_balancer_healthy_threshold
     if threshold < 0:
@@ -276,6 +284,7 @@ _RULES: tuple[Callable[[Config, Findings], None], ...] = (
     _internal_ports,
     _nats_hosts,
     _workers,
+    _worker_timeout,
     _healthy_threshold,
     _logging,
     _watching,

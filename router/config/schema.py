@@ -52,6 +52,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """IP address of the traffic listeners; empty for all interfaces, IPv4 and IPv6. Not a Gorouter key."""
     orphan_grace: Duration = 30.0
     """How long workers serve on with what they have after the control process died. Not a Gorouter key."""
+    worker_timeout: Duration = 30.0
+    """A worker that gives no sign of life for so long is killed and replaced; 0 for never. Not a Gorouter key."""
     go_max_procs: Integer = -1
     """CPUs to use when ``workers`` is 0; 0 and below mean all."""
     port: Port = 8081

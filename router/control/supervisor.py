@@ -17,6 +17,7 @@ from router.control.listeners import Listeners
 from router.control.publisher import Publisher
 from router.control.slot import Slot
 from router.control.totals import Totals
+from router.control.watchdog import Watchdog
 from router.control.worker_process import COMMAND, State, WorkerProcess, start_worker
 from router.log import Logger
 
@@ -67,6 +68,8 @@ class Supervisor:
         self._slots = [Slot(number, self._bring_up_again, logger) for number in range(slots)]
         self._workers: set[WorkerProcess] = set()
         self._departures: set[asyncio.Task[None]] = set()
+        self._watchdog = Watchdog(logger)
+        self._watching: asyncio.Task[None] | None = None
         self._serving = False
         self._healthy = False
         self._log_level = ""
@@ -96,6 +99,8 @@ class Supervisor:
         The listeners must stay open as long as workers may have to be replaced.
         """
         self._listeners = listeners
+        watch = self._watchdog.run(self._workers, lambda: self._config.worker_timeout)
+        self._watching = asyncio.get_running_loop().create_task(watch)
         for slot, worker in zip(self._slots, await self._bring_up_all(self._config, 1), strict=True):
             slot.take(worker)
 
@@ -174,6 +179,8 @@ class Supervisor:
         self._deadline += OVERTIME_S
         if not await self._are_gone_by_deadline():
             await self._kill_rest()
+        if self._watching is not None:
+            self._watching.cancel()
         return in_time
 
     def hasten(self, timeout_s: float) -> None:

@@ -8,6 +8,7 @@ been reaped and all it had sent has been read.
 import asyncio
 import enum
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +26,9 @@ not be imported in place of this package."""
 
 _LAST_STEPS_S = 2.0
 """How long a worker that gave up while it started may take to exit."""
+
+_LAST_WORDS_S = 1.0
+"""How long a worker that hangs may take to write its stacks; one that is stopped never does."""
 
 
 class WorkerError(Exception):
@@ -55,6 +59,7 @@ class WorkerProcess:
         exited: its result is the exit status, negative for a signal.
         state: how far it has come.
         reported: number of the last `sync.Report` that it has answered.
+        frames_heard: everything that it has sent.
     """
 
     def __init__(self, slot: int, generation: int, process: "subprocess.Popen[bytes]", audience: Audience) -> None:
@@ -63,6 +68,7 @@ class WorkerProcess:
         self.pid = process.pid
         self.state = State.STARTING
         self.reported = 0
+        self.frames_heard = 0
         self._serving_since: float | None = None
         self._ended_at: float | None = None
         self._loop = asyncio.get_running_loop()
@@ -108,6 +114,11 @@ class WorkerProcess:
         if self.state is not State.EXITED:
             self._process.kill()
 
+    def abort(self) -> None:
+        """End it when it hangs: where it does is to be seen on its stderr, if it can still tell."""
+        self.signal(signal.SIGQUIT)
+        self._loop.call_later(_LAST_WORDS_S, self.kill)
+
     def signal(self, number: int) -> None:
         if self.state is not State.EXITED:
             self._process.send_signal(number)
@@ -122,6 +133,7 @@ class WorkerProcess:
             raise WorkerError(f"not {state.value} within {timeout_s:g} s")
 
     def _on_frame(self, frame: sync.ToControl) -> None:
+        self.frames_heard += 1
         if isinstance(frame, sync.Stats):
             self.reported = frame.answers
             self._audience.stats(self, frame)

@@ -50,6 +50,11 @@ def only(problems: list[Problem]) -> Problem:
             "Invalid log level loud. Allowed values are [debug info warn error dpanic panic fatal]",
         ),
         (
+            "worker_timeout: 4s",
+            "worker_timeout",
+            "must be 0 or at least 5s: 4s",
+        ),
+        (
             "disable_http: true",
             "disable_http",
             "neither http nor https listener is enabled: router.enable_ssl: false, router.disable_http: true",

@@ -375,6 +375,7 @@ def test_sigquit_dumps_stacks_and_exits_2_with_all_workers(tmp_path: Path, nats_
         stacks = (tmp_path / "stderr").read_text()
     assert "Current thread" in stacks
     assert "Stack for <Task" in stacks
+    assert stacks.count("router/worker.py") >= 2
 
 
 # In between.

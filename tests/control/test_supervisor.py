@@ -250,6 +250,31 @@ async def test_worker_that_dies_whenever_it_serves_is_restarted_less_often_each_
         assert it.supervisor.totals.counters()["requests"] >= 5 * 4
 
 
+async def test_worker_that_is_stopped_is_replaced_and_who_waited_for_it_is_served() -> None:
+    async with bench(config=Config(worker_timeout=2.0)) as it:
+        await it.serve()
+        (stopped,) = it.supervisor.pids
+        os.kill(stopped, signal.SIGSTOP)
+        asking = asyncio.create_task(it.get())
+
+        async with asyncio.timeout(30):
+            assert await asking == 404
+        assert stopped not in it.supervisor.pids
+        assert it.count("worker-killed") >= 1
+        assert it.supervisor.restarts >= 1
+
+
+async def test_worker_that_is_stopped_while_it_drains_holds_the_drain_up_no_longer() -> None:
+    async with bench(config=Config(worker_timeout=2.0)) as it:
+        await it.serve()
+        (stopped,) = it.supervisor.pids
+        os.kill(stopped, signal.SIGSTOP)
+
+        async with asyncio.timeout(30):
+            await it.supervisor.drain(900.0)
+        assert it.count("worker-killed") == 1
+
+
 @pytest.mark.slow
 async def test_reload_brings_a_new_generation_up_before_the_old_one_leaves() -> None:
     with RecordingBackend() as backend:
