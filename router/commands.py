@@ -95,7 +95,7 @@ def register(
     router register -c registrar.json
 
     With -c alone it does route-registrar's work: its files as they are, each route announced while its health
-    check succeeds.
+    check succeeds. SIGHUP reads the files again.
 
     Exit status: 0 when stopped by SIGINT or SIGTERM, 1 if no NATS server answers within --connect-timeout, 2 for
     wrong arguments. Once connected it goes on whatever happens to NATS, and announces anew when it is back.

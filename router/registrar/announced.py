@@ -104,6 +104,19 @@ def left_behind(old: Announced, new: Announced) -> list[Announced]:
     return [Announced(gone, old.dialect, None)] if named else []
 
 
+def shared_part(old: AnyRoute, new: AnyRoute) -> AnyRoute | None:
+    """Return what of one route another would take over: the uris or names that both have, if they lead to the same
+    address; None if that is nothing."""
+    if isinstance(old, NameRegistration) and isinstance(new, NameRegistration):
+        names = _without(old.names, _without(old.names, new.names))
+        return msgspec.structs.replace(old, names=names) if names and old.ip == new.ip else None
+    if isinstance(old, Announcement) and isinstance(new, Announcement):
+        uris = list(_without(old.uris, _without(old.uris, new.uris)))
+        is_same_place = (old.host, old.tls_port or old.port) == (new.host, new.tls_port or new.port)
+        return msgspec.structs.replace(old, uris=uris) if uris and is_same_place else None
+    return None
+
+
 def _without(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
     kept = {other.lower() for other in others}
     return tuple(name for name in names if name.lower() not in kept)

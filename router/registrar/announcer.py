@@ -173,16 +173,16 @@ class Announcer:
         await self._begin(accepted)
         return accepted
 
-    async def update(self, announced: Announced, route: AnyRoute) -> Announced:
+    async def update(self, announced: Announced, route: AnyRoute, *, interval_s: float | None = None) -> Announced:
         """Announce a route in the place of another, with no moment in which neither is.
 
         The new one is registered first; then what it does not cover of the old one is unregistered: uris or names
         that are gone, or everything if the address is another. The old one counts as withdrawn. Returns, raises
         and treats a lost connection as `announce` and `withdraw` do; one that was withdrawn already is no reason
-        not to announce the new.
+        not to announce the new. Without an interval of its own the new one has that of the old.
         """
         self._refuse_if_closed()
-        (accepted,) = self._accept([route], announced.own_interval_s)
+        (accepted,) = self._accept([route], interval_s or announced.own_interval_s)
         was_announced = self._schedule.remove(announced)
         left = left_behind(announced, accepted) if was_announced else []
         try:

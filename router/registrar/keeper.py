@@ -7,7 +7,7 @@ is `registrar.health`'s, and heartbeats are the announcer's.
 import asyncio
 import contextlib
 
-from router.registrar.announced import Announced
+from router.registrar.announced import Announced, shared_part
 from router.registrar.announcer import Announcer
 from router.registrar.checks import Outcome, carry_out
 from router.registrar.health import Health, Verdict
@@ -65,13 +65,34 @@ class Keeper:
 
     async def stop(self) -> None:
         """End checking and withdraw the route; returns as `Announcer.withdraw` does."""
+        await self._end()
+        await self._withdraw()
+
+    async def hand_over(self, heir: "Keeper") -> None:
+        """End checking and leave the route to a keeper that was not started yet and knows better what it is like.
+
+        What the two have in common stays announced as it is until the heir has made up its mind; the rest is
+        withdrawn.
+        """
+        await self._end()
+        announced = self._announced
+        if announced is None:
+            return
+        shared = shared_part(announced.route, heir.configured.route)
+        if shared is None:
+            await self._withdraw()
+            return
+        if shared != announced.route:
+            announced = await self._announcer.update(announced, shared)
+        heir._announced, self._announced = announced, None
+
+    async def _end(self) -> None:
         self._stopping.set()
         # The check alone is cancelled: what is being announced must be known before it can be withdrawn.
         if self._checking is not None:
             self._checking.cancel()
         if self._task is not None:
             await asyncio.wait([self._task])
-        await self._withdraw()
 
     async def _keep(self) -> None:
         try:
@@ -104,12 +125,17 @@ class Keeper:
     async def _act(self, verdict: Verdict, reason: str) -> None:
         if verdict is Verdict.ANNOUNCE:
             self._told_down = False
-            self._announced = await self._announcer.announce(
-                self.configured.route, interval_s=self.configured.interval_s
-            )
+            await self._announce()
             self._observer.came_up(self.configured)
         elif verdict is Verdict.UNREGISTER:
             await self._unregister(reason)
+
+    async def _announce(self) -> None:
+        route, interval_s = self.configured.route, self.configured.interval_s
+        if self._announced is None:
+            self._announced = await self._announcer.announce(route, interval_s=interval_s)
+        else:
+            self._announced = await self._announcer.update(self._announced, route, interval_s=interval_s)
 
     async def _unregister(self, reason: str) -> None:
         if self._announced is not None:

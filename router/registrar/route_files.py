@@ -1,7 +1,8 @@
 """Files with routes that come, change and go: ``dynamic_config_globs``, looked at again and again.
 
 Owns which files there are and what changed; does not own what is announced. One law: a file that cannot be read,
-or an entry that is malformed, costs nobody else anything, and is told once until the file changes.
+or an entry that is malformed, costs nobody else anything, and is told once until the file changes. What was there
+before such a file goes on, for somebody may just be writing it.
 """
 
 import glob
@@ -13,6 +14,8 @@ from router.registrar.service_config import ConfigProblems, ConfiguredRoute, Def
 from router.registrar.service_reader import read_routes
 
 POLL_INTERVAL_S = 10.0
+
+_UNREAD = (0, 0, 0)
 
 
 class Seen(NamedTuple):
@@ -56,20 +59,28 @@ class RouteFiles:
                 # Gone since it was listed: that is the same as not having been there.
                 continue
             known = self._seen.get(file)
-            seen[file] = known if known and known.stamp == stamp else Seen(stamp, self._read(file, problems))
+            if known is None or known.stamp != stamp:
+                known = Seen(stamp, self._read(file, known.routes if known else [], problems))
+            seen[file] = known
         self._seen = seen
         return Look({file: each.routes for file, each in seen.items()}, problems)
+
+    def successor(self, globs: Sequence[str], defaults: Defaults) -> "RouteFiles":
+        """Return what reads all files anew, under other globs and defaults, and knows what they were."""
+        files = RouteFiles(globs, defaults)
+        files._seen = {file: Seen(_UNREAD, seen.routes) for file, seen in self._seen.items()}
+        return files
 
     def _matching(self) -> list[Path]:
         names = {name for pattern in self._globs for name in glob.glob(pattern, recursive=True)}
         return [path for path in map(Path, sorted(names)) if path.is_file()]
 
-    def _read(self, file: Path, problems: list[str]) -> list[ConfiguredRoute]:
+    def _read(self, file: Path, before: list[ConfiguredRoute], problems: list[str]) -> list[ConfiguredRoute]:
         try:
             routes, found = read_routes(file, self._defaults)
         except ConfigProblems as error:
             problems += error.problems
-            return []
+            return before
         problems += found
         return routes
 

@@ -1,12 +1,12 @@
 """`router register -c FILE`: many routes, each announced while it is healthy, until told to stop.
 
-Owns which routes are kept: those of the main file for good, those of dynamic files while they stand there. On
-stopping all of them are withdrawn, the dynamic ones too.
+Owns which routes are kept: those of the main file until it is read anew, those of dynamic files while they stand
+there. One law: what stays as it was is not touched. On stopping all are withdrawn, the dynamic ones too.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from router.registrar.announcer import Announcer, Observer
@@ -18,6 +18,14 @@ from router.registrar.service_status import Figures, State, listen
 from router.wire.announcement import RouterStart
 
 Say = Callable[[str], None]
+
+_FIXED = {
+    "nats": "message_bus_servers",
+    "tls": "nats_mtls_config",
+    "status_host": "status.address",
+    "status_port": "status.port",
+}
+"""What a reload cannot change, and the key it is configured by."""
 
 
 class Voices(Observer, KeeperObserver):
@@ -72,9 +80,16 @@ class Service:
     """
 
     def __init__(
-        self, config: ServiceConfig, defaults: Defaults, *, say: Say, connect_timeout_s: float | None
+        self,
+        file: Path,
+        config: ServiceConfig,
+        defaults: Defaults,
+        *,
+        say: Say,
+        connect_timeout_s: float | None,
     ) -> None:
-        self._config = config
+        self._file = file
+        self._started = self._config = config
         self._say = say
         self._figures = Figures()
         self._voices = Voices(say, self._figures)
@@ -86,78 +101,100 @@ class Service:
             connect_timeout_s=connect_timeout_s,
         )
         self._files = RouteFiles(config.dynamic_globs, defaults)
-        self._static = [self._keeper(route) for route in config.routes]
-        self._dynamic: dict[Path, list[Keeper]] = {}
+        self._keepers = [self._keeper(route) for route in config.routes]
+        self._look_now = asyncio.Event()
         self._leaving = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> "Service":
         async with contextlib.AsyncExitStack() as entered:
             config = self._config
             if config.status_port:
-                state = State(lambda: self._announcer.connected, self._count_up, lambda: len(self.keepers()))
+                state = State(lambda: self._announcer.connected, self._count_up, lambda: len(self._keepers))
                 runner = await listen(config.status_host, config.status_port, self._figures, state)
                 entered.push_async_callback(runner.cleanup)
             await entered.enter_async_context(self._announcer)
             entered.push_async_callback(self._stop_all)
-            for keeper in self._static:
+            for keeper in self._keepers:
                 keeper.start()
-            if config.dynamic_globs:
-                polling = asyncio.get_running_loop().create_task(self._poll())
-                entered.push_async_callback(_end, polling)
+            polling = asyncio.get_running_loop().create_task(self._poll())
+            entered.push_async_callback(_end, polling)
             self._leaving = entered.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._leaving.aclose()
 
-    def keepers(self) -> list[Keeper]:
-        """Return those of all routes there are now."""
-        return self._static + [keeper for keepers in self._dynamic.values() for keeper in keepers]
+    def reload(self, config: ServiceConfig, defaults: Defaults) -> None:
+        """Go on with another configuration; what only a start can change is told and stays."""
+        for key, called in _FIXED.items():
+            if getattr(config, key) != getattr(self._started, key):
+                self._say(f"{called}: changed, but that needs a restart")
+        self._config = config
+        self._files = self._files.successor(config.dynamic_globs, defaults)
+        self._look_now.set()
 
     async def apply(self, look: Look) -> None:
-        """Keep what dynamic files say now, and nothing else of them; what stays as it was is not touched."""
+        """Keep the routes of the main file and of what was found, and no others; what is as it was goes on."""
         for problem in look.problems:
             self._say(f"skipped: {problem}")
-        for file in [*self._dynamic, *(file for file in look.routes if file not in self._dynamic)]:
-            await self._apply_file(file, look.routes.get(file, []))
-
-    async def _apply_file(self, file: Path, routes: list[ConfiguredRoute]) -> None:
-        before = self._dynamic.get(file, [])
-        stay = [keeper for keeper in before if keeper.configured in routes]
-        staying = [keeper.configured for keeper in stay]
-        new = [self._keeper(route) for route in routes if route not in staying]
+        wanted = [(route, self._file) for route in self._config.routes]
+        wanted += [(route, file) for file, routes in look.routes.items() for route in routes]
+        left: dict[str, list[Keeper]] = {}
+        for keeper in self._keepers:
+            left.setdefault(keeper.configured.name, []).append(keeper)
+        stay: list[Keeper] = []
+        new: list[tuple[Keeper, Path]] = []
+        for route, file in wanted:
+            of_name = left.get(route.name, [])
+            known = next((keeper for keeper in of_name if keeper.configured == route), None)
+            if known is None:
+                new.append((self._keeper(route), file))
+            else:
+                of_name.remove(known)
+                stay.append(known)
         # First the old: its unregistration would take back what the new one says of the same address.
-        await self._stop(keeper for keeper in before if keeper not in stay)
-        for keeper in new:
-            self._say(f"{keeper.configured.name}: found in {file}")
+        await self._make_way(left, new)
+        self._keepers = stay + [keeper for keeper, _ in new]
+        for keeper, _ in new:
             keeper.start()
-        self._dynamic[file] = stay + new
-        if not self._dynamic[file]:
-            del self._dynamic[file]
+
+    async def _make_way(self, old: dict[str, list[Keeper]], new: list[tuple[Keeper, Path]]) -> None:
+        """Hand routes over to what is new under their names, and withdraw the others."""
+        for heir, file in new:
+            name = heir.configured.name
+            of_name = old.get(name)
+            self._say(f"{name}: {'changed' if of_name else 'found'} in {file}")
+            if of_name:
+                await of_name.pop().hand_over(heir)
+        for keeper in [keeper for keepers in old.values() for keeper in keepers]:
+            await keeper.stop()
+            self._say(f"{keeper.configured.name}: no longer configured, unregistered")
+            self._figures.forget(keeper.configured.name)
 
     async def _poll(self) -> None:
         while True:
+            self._look_now.clear()
             try:
-                await self.apply(await asyncio.to_thread(self._files.look))
+                files = self._files
+                look = await asyncio.to_thread(files.look)
+                # After a reload meanwhile it is not what is asked for any more.
+                if files is self._files:
+                    await self.apply(look)
             except Exception as error:
                 # Whatever is wrong with the files, the routes there are stay announced.
                 self._say(f"dynamic_config_globs: {type(error).__name__}: {error}; looking again")
-            await asyncio.sleep(POLL_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await self._look_now.wait()
 
     def _keeper(self, route: ConfiguredRoute) -> Keeper:
         return Keeper(route, self._announcer, self._voices, self._config.unregistration_limit)
 
     def _count_up(self) -> int:
-        return sum(keeper.up for keeper in self.keepers())
-
-    async def _stop(self, keepers: Iterable[Keeper]) -> None:
-        for keeper in keepers:
-            await keeper.stop()
-            self._say(f"{keeper.configured.name}: no longer configured, unregistered")
-            self._figures.forget(keeper.configured.name)
+        return sum(keeper.up for keeper in self._keepers)
 
     async def _stop_all(self) -> None:
-        await asyncio.gather(*(keeper.stop() for keeper in self.keepers()))
+        await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

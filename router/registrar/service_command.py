@@ -11,7 +11,7 @@ from router.registrar.checks import carry_out
 from router.registrar.dialect import INTERNAL, PUBLIC
 from router.registrar.route_files import RouteFiles
 from router.registrar.service import Service
-from router.registrar.service_config import ConfiguredRoute, Defaults, ServiceConfig
+from router.registrar.service_config import ConfigProblems, ConfiguredRoute, Defaults, ServiceConfig
 from router.registrar.service_reader import read_service
 from router.registrar.stopping import stop_on_signals, unless_stopped
 from router.wire.discovery import NameRegistration
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 class ServiceCommand:
-    """A service file, read once.
+    """A service file, read at the start and whenever SIGHUP says so.
 
     Args:
         instance_id: announced with every route.
@@ -33,10 +33,11 @@ class ServiceCommand:
 
     def __init__(self, file: Path, instance_id: str, *, say: Say, complain: Say) -> None:
         self._file = file
+        self._instance_id = instance_id
         self._say = say
         self._complain = complain
         self._config, self._notes = read_service(file, instance_id)
-        self._defaults = Defaults(self._config.host, self._config.availability_zone, instance_id)
+        self._defaults = _defaults(self._config, instance_id)
 
     def check(self) -> int:
         """Say what the file holds; return 0, or 1 if one of its dynamic files has mistakes."""
@@ -68,7 +69,7 @@ class ServiceCommand:
         return [*self._config.routes, *dynamic], 1 if look.problems else 0
 
     def run(self, *, connect_timeout_s: float, pidfile: Path | None) -> int:
-        """Announce until one of `stopping.SIGNALS`, then withdraw everything.
+        """Announce until one of `stopping.SIGNALS`, then withdraw everything; SIGHUP reads the file anew.
 
         Returns:
             0; or 1 if no NATS server could be connected to in time, the status address cannot be had, or the file
@@ -83,10 +84,13 @@ class ServiceCommand:
         return asyncio.run(self._run(connect_timeout_s))
 
     async def _run(self, connect_timeout_s: float) -> int:
-        stop = stop_on_signals()
+        changed = asyncio.Event()
+        stop = stop_on_signals(changed.set)
         for note in self._notes:
             self._say(f"note: {note}")
-        service = Service(self._config, self._defaults, say=self._say, connect_timeout_s=connect_timeout_s)
+        service = Service(
+            self._file, self._config, self._defaults, say=self._say, connect_timeout_s=connect_timeout_s
+        )
         try:
             # Stopping must not have to wait for the first connection.
             if not await unless_stopped(service.__aenter__(), stop):
@@ -94,13 +98,43 @@ class ServiceCommand:
         except (BusUnavailable, OSError) as error:
             self._complain(str(error))
             return 1
+        reloading = asyncio.get_running_loop().create_task(self._reload_when(changed, service))
         try:
             self._say(_welcome(self._config))
             await stop.wait()
         finally:
+            reloading.cancel()
+            await asyncio.wait([reloading])
             await service.__aexit__()
         self._say("unregistered everything")
         return 0
+
+    async def _reload_when(self, changed: asyncio.Event, service: Service) -> None:
+        while True:
+            await changed.wait()
+            changed.clear()
+            try:
+                await self._reload(service)
+            except Exception as error:
+                # A mistake of this program; the routes there are stay announced.
+                self._complain(f"{self._file}: not reloaded: {type(error).__name__}: {error}")
+
+    async def _reload(self, service: Service) -> None:
+        try:
+            config, notes = await asyncio.to_thread(read_service, self._file, self._instance_id)
+        except ConfigProblems as error:
+            for problem in error.problems:
+                self._complain(problem)
+            self._complain(f"{self._file}: not reloaded, everything goes on as before")
+            return
+        for note in notes:
+            self._say(f"note: {note}")
+        self._say(f"reloaded: {_welcome(config)}")
+        service.reload(config, _defaults(config, self._instance_id))
+
+
+def _defaults(config: ServiceConfig, instance_id: str) -> Defaults:
+    return Defaults(config.host, config.availability_zone, instance_id)
 
 
 def _welcome(config: ServiceConfig) -> str:

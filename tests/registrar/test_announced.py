@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from msgspec import structs
 
 from router.registrar import AnnouncementError, AnyRoute, InternalRoute, Route
-from router.registrar.announced import Announced, left_behind, route_problems
+from router.registrar.announced import Announced, left_behind, route_problems, shared_part
 from router.registrar.dialect import INTERNAL, PUBLIC, Dialect
 
 PUBLICLY = Dialect(PUBLIC, "a", None)
@@ -89,3 +90,24 @@ def test_nothing_is_left_behind_when_only_attributes_change() -> None:
 def test_everything_is_left_behind_at_another_address(moved: AnyRoute) -> None:
     (gone,) = left_behind(announced(ROUTE), announced(moved))
     assert said(gone) == said(announced(ROUTE))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        (ROUTE, structs.replace(ROUTE, weight=3), ["a.test", "b.test"]),
+        (ROUTE, structs.replace(ROUTE, uris=["B.test", "c.test"]), ["b.test"]),
+        (ROUTE, structs.replace(ROUTE, uris=["c.test"]), None),
+        (ROUTE, structs.replace(ROUTE, host="10.0.0.8"), None),
+        (ROUTE, structs.replace(ROUTE, tls_port=9001), None),
+        (ROUTE, NAMES, None),
+        (NAMES, structs.replace(NAMES, names=("0.x.apps.internal",)), ("0.x.apps.internal",)),
+        (NAMES, structs.replace(NAMES, ip="10.255.0.8"), None),
+        (NAMES, structs.replace(NAMES, names=("y.apps.internal",)), None),
+    ],
+)
+def test_routes_share_what_both_have_at_one_address(old: AnyRoute, new: AnyRoute, names: object) -> None:
+    shared = shared_part(old, new)
+    assert (None if shared is None else getattr(shared, "uris", getattr(shared, "names", ""))) == names
+    field = "names" if isinstance(old, InternalRoute) else "uris"
+    assert shared is None or structs.replace(shared, **{field: getattr(old, field)}) == old

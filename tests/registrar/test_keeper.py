@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -150,3 +151,61 @@ def _touch(file: Path, *, there: bool = True) -> None:
         file.touch()
     else:
         file.unlink()
+
+
+# Handing over.
+
+
+def changed(before: ConfiguredRoute, probe: ScriptProbe | None = None, **route: object) -> ConfiguredRoute:
+    check = None if probe is None else Check(name="c", probe=probe, timeout_s=10.0)
+    return structs.replace(before, route=structs.replace(before.route, **route), check=check)
+
+
+async def test_heir_takes_over_without_a_gap(announcer: Announcer, heard: list[str]) -> None:
+    before = configured("a", None)
+    keeper, heir = (Keeper(each, announcer, KeeperObserver(), 5) for each in (before, changed(before, weight=3)))
+    keeper.start()
+    await heard_count(heard, "register a.test", 1)
+    await keeper.hand_over(heir)
+    assert (keeper.up, heir.up, len(announcer.announced)) == (False, True, 1)
+    heir.start()
+    async with asyncio.timeout(20):
+        while [getattr(route, "weight", 0) for route in announcer.announced] != [3]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert heard.count("unregister a.test") == 0
+    await heir.stop()
+    await heard_count(heard, "unregister a.test", 1)
+
+
+async def test_heir_that_is_found_ill_withdraws_what_it_took_over(
+    announcer: Announcer, heard: list[str], tmp_path: Path
+) -> None:
+    before = configured("a", None)
+    said = Said()
+    keeper = Keeper(before, announcer, KeeperObserver(), 5)
+    heir = Keeper(changed(before, script(tmp_path, "exit 1"), weight=3), announcer, said, 5)
+    keeper.start()
+    await heard_count(heard, "register a.test", 1)
+    await keeper.hand_over(heir)
+    heir.start()
+    await said.until("down a")
+    await heard_count(heard, "unregister a.test", 1)
+    assert announcer.announced == []
+    await heir.stop()
+
+
+async def test_heir_at_another_address_takes_over_nothing(announcer: Announcer, heard: list[str]) -> None:
+    before = configured("a", None)
+    keeper, heir = (Keeper(each, announcer, KeeperObserver(), 5) for each in (before, changed(before, port=2)))
+    keeper.start()
+    await heard_count(heard, "register a.test", 1)
+    await keeper.hand_over(heir)
+    assert (heir.up, announcer.announced) == (False, [])
+    await heard_count(heard, "unregister a.test", 1)
+
+
+async def test_keeper_that_announces_nothing_has_nothing_to_hand_over(announcer: Announcer) -> None:
+    before = configured("a", None)
+    keeper, heir = (Keeper(each, announcer, KeeperObserver(), 5) for each in (before, changed(before, weight=3)))
+    await keeper.hand_over(heir)
+    assert not heir.up

@@ -67,3 +67,31 @@ def test_mistakes_are_told_once_until_the_file_changes(tmp_path: Path) -> None:
 def test_folder_that_matches_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "folder.yml").mkdir()
     assert names(RouteFiles([f"{tmp_path}/*.yml"], DEFAULTS)) == {}
+
+
+def test_file_that_cannot_be_read_leaves_what_it_held_until_it_can_or_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    files = RouteFiles([str(file)], DEFAULTS)
+    write(file, "a", "b")
+    files.look()
+    file.write_text('{"routes": [')
+    look = files.look()
+    assert len(look.problems) == 1
+    assert [route.name for route in look.routes[file]] == ["a", "b"]
+    write(file, "b")
+    assert names(files) == {"a.yml": ["b"]}
+    file.unlink()
+    assert names(files) == {}
+
+
+def test_successor_reads_everything_anew_and_knows_what_it_was(tmp_path: Path) -> None:
+    good, bad = tmp_path / "a.yml", tmp_path / "b.yml"
+    write(good, "a")
+    write(bad, "b")
+    files = RouteFiles([f"{tmp_path}/*.yml"], DEFAULTS)
+    files.look()
+    bad.write_text("{")
+    look = files.successor([f"{tmp_path}/*.yml"], Defaults("10.0.0.2", "z1", "id")).look()
+    assert [getattr(route.route, "host", "") for route in look.routes[good]] == ["10.0.0.2"]
+    assert [route.name for route in look.routes[bad]] == ["b"]
+    assert len(look.problems) == 1

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 
 from tests.registrar.test_checks import script
 from tests.registrar.test_route_files import write
-from tests.support.announce import status_of
+from tests.support.announce import Announcer, status_of
 from tests.support.nats import NatsServer
 from tests.support.ports import free_port
 from tests.support.recorder import RecordingBackend
@@ -56,6 +56,11 @@ class Registrar:
         finally:
             process.kill()
             process.communicate(timeout=30)
+
+    def reload(self, process: "subprocess.Popen[str]") -> None:
+        """Write the configuration as it is now, and say so."""
+        self.file.write_text(json.dumps(self.config))
+        process.send_signal(signal.SIGHUP)
 
     def get(self, path: str) -> tuple[int, str]:
         """Return status and text of what the status listener serves; 0 if it does not."""
@@ -131,7 +136,166 @@ def test_changed_interval_keeps_a_dynamic_route(
         wait_until(lambda: status_of(router.port, "a.test") == 200, "the first is routed")
         process.terminate()
         output, _ = process.communicate(timeout=30)
-    assert output.count("a: found in") == 2
+    assert (output.count("a: found in"), output.count("a: changed in")) == (1, 1)
+    assert "unregistered" not in output.removesuffix("unregistered everything\n")
+
+
+# Reload.
+
+
+@pytest.fixture
+def heard(nats_server: NatsServer) -> Iterator[Announcer]:
+    """Keeps what is unregistered in ``seen``."""
+    with Announcer(nats_server.port) as listening:
+        listening.listen("router.unregister")
+        yield listening
+
+
+def unregistered(heard: Announcer) -> list[str]:
+    return [uri for _, payload in heard.seen for uri in json.loads(payload)["uris"]]
+
+
+def lines_of(process: "subprocess.Popen[str]") -> Callable[[str], None]:
+    """Return what reads the process's output until a line begins so."""
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+
+    def until(start: str) -> None:
+        assert any(line.startswith(start) for line in lines), f"{start!r} was never said"
+
+    return until
+
+
+def test_hangup_reads_the_file_anew_and_leaves_the_unchanged_alone(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend, heard: Announcer
+) -> None:
+    for name in ("stays", "goes", "changes"):
+        registrar.add(name, backend.port)
+    with registrar.running() as process:
+        for host in ("stays.test", "goes.test", "changes.test"):
+            wait_until(lambda host=host: status_of(router.port, host) == 200, f"{host} is routed")  # type: ignore[misc]
+        del registrar.config["routes"][1]
+        registrar.config["routes"][1].update(uris=["changes.test", "more.test"], options={"weight": 7})
+        registrar.add("comes", backend.port)
+        registrar.reload(process)
+        for host, status in (("comes.test", 200), ("more.test", 200), ("goes.test", 404), ("stays.test", 200)):
+            wait_until(lambda host=host, status=status: status_of(router.port, host) == status, host)  # type: ignore[misc]
+        assert unregistered(heard) == ["goes.test"]
+        process.terminate()
+        output, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, "")
+    after = output.partition("reloaded: ")[2].splitlines()[1:]
+    assert [line for line in after if line.startswith("stays")] == []
+    assert "goes: no longer configured, unregistered" in after
+    assert f"changes: changed in {registrar.file}" in after
+    assert f"comes: found in {registrar.file}" in after
+
+
+def test_uri_that_is_gone_is_unregistered_without_the_others(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend, heard: Announcer
+) -> None:
+    registrar.add("a", backend.port, uris=["a.test", "b.test"])
+    with registrar.running() as process:
+        wait_until(lambda: status_of(router.port, "b.test") == 200, "it is routed")
+        registrar.config["routes"][0]["uris"] = ["a.test", "c.test"]
+        registrar.reload(process)
+        wait_until(lambda: status_of(router.port, "c.test") == 200, "the new one is routed")
+        wait_until(lambda: status_of(router.port, "b.test") == 404, "the old one is gone")
+        assert status_of(router.port, "a.test") == 200
+        assert unregistered(heard) == ["b.test"]
+
+
+def test_other_address_takes_the_place_of_the_old_one(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend
+) -> None:
+    registrar.add("a", free_port())
+    with registrar.running() as process:
+        wait_until(lambda: status_of(router.port, "a.test") == 502, "it is routed")
+        registrar.config["routes"][0]["port"] = backend.port
+        registrar.reload(process)
+        wait_until(lambda: [status_of(router.port, "a.test") for _ in range(3)] == [200] * 3, "only the new one")
+
+
+def test_file_with_mistakes_is_told_whole_and_changes_nothing(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend, heard: Announcer
+) -> None:
+    registrar.add("a", backend.port)
+    with registrar.running() as process:
+        wait_until(lambda: status_of(router.port, "a.test") == 200, "it is routed")
+        good = registrar.config["routes"]
+        registrar.config["routes"] = [{"name": "b"}, {**good[0], "options": {"weight": 101}}]
+        registrar.reload(process)
+        assert process.stderr is not None
+        told = [process.stderr.readline().strip().removeprefix(f"router: {registrar.file}: ") for _ in range(5)]
+        assert told == [
+            "routes[0] 'b': no registration_interval",
+            "routes[0] 'b': no port: neither port nor tls_port",
+            "routes[0] 'b': no URIs",
+            "routes[1] 'a': options: weight: 101 is not a number between 0 and 100",
+            "not reloaded, everything goes on as before",
+        ]
+        assert status_of(router.port, "a.test") == 200
+        registrar.file.unlink()
+        process.send_signal(signal.SIGHUP)
+        assert "No such file" in process.stderr.readline()
+        assert "not reloaded" in process.stderr.readline()
+        registrar.config["routes"] = good
+        registrar.add("c", backend.port)
+        registrar.reload(process)
+        wait_until(lambda: status_of(router.port, "c.test") == 200, "the mended file is used")
+        assert unregistered(heard) == []
+
+
+def test_route_may_move_between_files(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend, heard: Announcer
+) -> None:
+    registrar.add("a", backend.port)
+    with registrar.running() as process:
+        until = lines_of(process)
+        wait_until(lambda: status_of(router.port, "a.test") == 200, "it is routed")
+        route = registrar.config["routes"].pop()
+        write(registrar.directory / "dynamic" / "a.yml", "a", **{**route, "tags": {"moved": "there"}})
+        registrar.reload(process)
+        until("a: changed in")
+        until("a: announced")
+        (registrar.directory / "dynamic" / "a.yml").unlink()
+        registrar.config["routes"].append(route)
+        registrar.reload(process)
+        until("a: changed in")
+        until("a: announced")
+        assert status_of(router.port, "a.test") == 200
+        assert unregistered(heard) == []
+
+
+def test_reload_changes_defaults_and_globs_of_dynamic_files(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend
+) -> None:
+    other = registrar.directory / "other"
+    other.mkdir()
+    write(other / "b.yml", "b", port=backend.port)
+    registrar.config["host"] = "127.0.0.9"
+    with registrar.running() as process:
+        wait_until(lambda: registrar.get("/healthz")[0] == 200, "it runs")
+        write(registrar.directory / "dynamic" / "a.yml", "a", port=backend.port)
+        wait_until(lambda: status_of(router.port, "a.test") == 502, "nothing listens there")
+        registrar.config["host"] = "127.0.0.1"
+        registrar.config["dynamic_config_globs"].append(f"{other}/*.yml")
+        registrar.reload(process)
+        for host in ("a.test", "b.test"):
+            wait_until(lambda host=host: status_of(router.port, host) == 200, host)  # type: ignore[misc]
+
+
+def test_what_needs_a_restart_is_told_each_time(registrar: Registrar) -> None:
+    with registrar.running() as process:
+        until = lines_of(process)
+        wait_until(lambda: registrar.get("/healthz")[0] == 200, "it runs")
+        registrar.config["message_bus_servers"] = [{"host": "127.0.0.1:1"}]
+        registrar.config["status"] = {"port": free_port()}
+        for _ in range(2):
+            registrar.reload(process)
+            until("message_bus_servers: changed, but that needs a restart")
+            until("status.port: changed, but that needs a restart")
+        assert registrar.get("/healthz")[0] == 200
 
 
 def test_status_listener_tells_health_and_figures(
