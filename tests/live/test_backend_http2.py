@@ -473,6 +473,57 @@ def test_no_request_fails_at_an_nginx_that_closes_connections_after_seven(
             nginx.terminate()
 
 
+@pytest.mark.parametrize("secure", [True, False])
+def test_nghttpd_that_pads_and_has_few_streams_and_small_windows_gets_and_gives_everything(
+    tmp_path: Path, secure: bool
+) -> None:
+    authority = make_ca()
+    pair = issue(authority, ["instance"])
+    (tmp_path / "cert").write_text(pair.certificate)
+    (tmp_path / "key").write_text(pair.private_key)
+    (tmp_path / "page").write_bytes(b"page" * 50_000)
+    port = free_port()
+    options = [
+        "-a",
+        "127.0.0.1",
+        "-d",
+        tmp_path,
+        "-b",
+        200,
+        "-m",
+        4,
+        "-w",
+        10,
+        "--echo-upload",
+        "--trailer",
+        "x-sum: 9",
+    ]
+    ends = [port, tmp_path / "key", tmp_path / "cert"] if secure else ["--no-tls", port]
+    command = [str(each) for each in (needs("nghttpd"), *options, *ends)]
+    upload = bytes(range(256)) * 1000
+    with (
+        RunningPlane(config(**BOTH, ca_certs=[authority.pair.certificate])) as plane,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server,
+    ):
+        try:
+            wait_until(lambda: accepts(port), "nghttpd listens")
+            plane.route(HOST, port, protocol="http2", tls=secure, san="instance" if secure else "")
+            with H2Peer(plane.port, (INITIAL_WINDOW_SIZE, MIB)) as peer:
+                peer.send(window_update(0, 64 * MIB))
+                streams = range(1, 81, 2)
+                for stream in streams:
+                    peer.request(stream, get(HOST, "/page"))
+                answers = [peer.answer(stream) for stream in streams]
+                assert {each.body == b"page" * 50_000 for each in answers} == {True}
+                assert {each.trailers[0] for each in answers} == {("x-sum", "9")}
+            with plane.client() as client:
+                client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: %d\r\n\r\n" % len(upload))
+                client.send(upload)
+                assert client.read_response().body == upload
+        finally:
+            server.terminate()
+
+
 HYPERCORN = """
 import asyncio, sys
 from hypercorn.asyncio import serve
