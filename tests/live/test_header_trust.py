@@ -291,5 +291,7 @@ def test_certificate_of_another_ca_gets_no_http_and_the_log_says_why(
         RawClient(live.router.ssl_port, tls=context, server_name=FRONT) as client,
     ):
         client.socket.recv(1)
-    line = live.router.wait_for_log("tls-handshake", where=lambda each: each in live.router.log[before:])
+    line = live.router.wait_for_log(
+        "client-certificate-refused", where=lambda each: each in live.router.log[before:]
+    )
     assert "certificate" in str(line["data"]["error"]).lower()
