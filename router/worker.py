@@ -21,6 +21,7 @@ import uvloop
 from router.config.schema import Config
 from router.dataplane import SWEEP_S, DataPlane
 from router.log import LEVELS, Logger
+from router.memory import MemoryReturn, allocator_trim
 from router.proxy.attempts import Neighbours
 from router.proxy.error_page import TemplateError
 from router.routing.board import Board, size_bytes
@@ -73,6 +74,7 @@ class Worker:
         self._draining = asyncio.Event()
         self._error: str | None = None
         self._report_number = 0
+        self._memory = MemoryReturn(allocator_trim())
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream = FrameStream(decode_to_worker, self._frame, self._lost)
 
@@ -194,6 +196,7 @@ class Worker:
                 next_second += _STATS_S
                 plane.every_second()
                 self._report(plane)
+                self._memory.look(plane.client_connections, monotonic())
 
     def _report(self, plane: DataPlane) -> None:
         apps = plane.take_apps()
