@@ -21,6 +21,7 @@ from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
 from router.frontend.preface import Chosen, PrefaceConnection
 from router.frontend.proxy_protocol import HeaderConnection, Peer
+from router.frontend.resets import reset_clients
 from router.handshake_log import HandshakeLog
 from router.log import Logger
 from router.metrics import Counters
@@ -282,6 +283,8 @@ class DataPlane:
     def every_second(self) -> None:
         """What is looked after once a second."""
         self._report_dropped_lines()
+        for client in reset_clients(self._clients):
+            client.abort()
         for connections in self._connections:
             connections.sweep(monotonic())
 

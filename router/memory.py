@@ -1,7 +1,7 @@
 """Gives back to the system what a flood of connections leaves behind.
 
-A connection over TLS takes some 21 KB, in pieces of all sizes. When it ends, glibc keeps them for the next ones: by
-itself it returns memory only from the end of its heap, where something is nearly always in use. So the resident
+A connection over TLS takes some 21 KB, in pieces of all sizes. When it ends, glibc keeps them for the next ones:
+by itself it returns memory only from the end of its heap, where something is nearly always in use. So the resident
 size of a worker stays at its highest mark for ever, and who watches it takes that for a leak. Asked to, glibc
 returns every whole page that nobody uses, 5 MB or more in a millisecond.
 

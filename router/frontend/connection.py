@@ -36,6 +36,9 @@ class Served(Protocol):
     def is_tunnel(self) -> bool:
         """Whether nothing goes on here but tunnels, which may last for hours."""
 
+    def unread_descriptor(self) -> int:
+        """Return the socket's descriptor if for now nothing is read from it, else -1."""
+
     def abort(self) -> None:
         """Close at once."""
 
@@ -97,6 +100,9 @@ class FrontendConnection(BytesReader):
         if self._presented is None:
             self._presented = Presented(self._transport, self.options.identify) if self.secure else ANONYMOUS
         return self._presented
+
+    def unread_descriptor(self) -> int:
+        return -1
 
     def _take(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport

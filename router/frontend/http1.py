@@ -155,6 +155,12 @@ class ClientConnection(FrontendConnection):
     def is_tunnel(self) -> bool:
         return self._phase == _TUNNEL
 
+    def unread_descriptor(self) -> int:
+        if not self._paused or self._transport.is_closing():
+            return -1
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
     def abort(self) -> None:
         """Cut the connection, unless it is closing by itself and has sent what was written."""
         if self._phase != _CLOSED or self._transport.get_write_buffer_size():

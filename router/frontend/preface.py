@@ -69,6 +69,9 @@ class PrefaceConnection(BytesReader):
     def is_tunnel(self) -> bool:
         return False
 
+    def unread_descriptor(self) -> int:
+        return -1
+
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()

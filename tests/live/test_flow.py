@@ -1,5 +1,6 @@
 """Behaviours 7 and 10: bodies flow at the pace of the slower side in bounded memory, and aborts leave nothing."""
 
+import contextlib
 import random
 import socket
 import threading
@@ -325,6 +326,48 @@ def test_backends_connection_ends_with_its_client(live: Live, make_backend: Make
         wait_until(lambda: backend.open_conversations() == 1, "the request is with the backend")
         leave(client)
         wait_until(lambda: backend.open_conversations() == 0, "the backend is told")
+
+
+def test_reset_of_a_client_that_nobody_reads_from_is_noticed(live: Live, make_backend: MakeBackend) -> None:
+    """The endpoint takes nothing, so neither does the router; a tunnel would stand so for ever."""
+    never = threading.Event()
+
+    def unread(conversation: Conversation) -> None:
+        if conversation.read_head().header("Upgrade"):
+            conversation.send(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            )
+        never.wait(60)
+
+    host = live.route(make_backend(unread))
+    upload = f"POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {64 * MEBIBYTE}\r\n\r\n"
+    tunnel = (
+        f"GET /tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    for start in (upload, tunnel):
+        client = live.client()
+        client.send(start.encode())
+        send_until_nothing_is_taken(client)
+        client.reset()
+    try:
+        assert '" 499 ' in live.router.wait_access_line("POST /upload")
+        assert '" 101 ' in live.router.wait_access_line("GET /tunnel")
+    finally:
+        never.set()
+
+
+def send_until_nothing_is_taken(client: RawClient) -> None:
+    """Send for as long as anybody takes it, the buffers of the kernel included."""
+    sent = [0]
+    client.socket.setblocking(False)
+
+    def more() -> int:
+        with contextlib.suppress(BlockingIOError):
+            sent[0] += client.socket.send(PIECE)
+        return sent[0]
+
+    settled(more)
 
 
 def test_half_a_request_is_never_followed_by_another(live: Live, make_backend: MakeBackend) -> None:
