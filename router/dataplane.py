@@ -331,16 +331,17 @@ class DataPlane:
         if self._envelopes is not None:
             self._envelopes.close()
 
-    @property
-    def client_connections(self) -> int:
-        """How many there are, without those that are still shaking hands."""
-        return len(self._clients)
+    def connection_counts(self) -> dict[str, int]:
+        """Return what holds descriptors, without those that are still shaking hands."""
+        return {
+            "client_connections": len(self._clients),
+            "backend_connections": sum(map(len, self._connections)),
+        }
 
     def gauges(self) -> dict[str, int]:
         """Return what is now, for control."""
         return {
-            "client_connections": self.client_connections,
-            "backend_connections": sum(map(len, self._connections)),
+            **self.connection_counts(),
             "active_exchanges": len(self.proxy.active),
             "routes": len(self.mirror.table),
         }

@@ -20,6 +20,7 @@ import uvloop
 
 from router.config.schema import Config
 from router.dataplane import SWEEP_S, DataPlane
+from router.descriptors import DescriptorWatch, is_exhausted
 from router.log import LEVELS, Logger
 from router.memory import MemoryReturn, allocator_trim
 from router.proxy.attempts import Neighbours
@@ -75,6 +76,7 @@ class Worker:
         self._error: str | None = None
         self._report_number = 0
         self._memory = MemoryReturn(allocator_trim())
+        self._descriptors = DescriptorWatch(self._logger, is_exhausted)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream = FrameStream(decode_to_worker, self._frame, self._lost)
 
@@ -135,6 +137,7 @@ class Worker:
             LEVELS[logging.level.lower()],
             rfc3339=logging.format.timestamp == "rfc3339",
         )
+        self._descriptors = DescriptorWatch(self._logger, is_exhausted)
         try:
             self._plane = DataPlane(
                 config,
@@ -196,7 +199,9 @@ class Worker:
                 next_second += _STATS_S
                 plane.every_second()
                 self._report(plane)
-                self._memory.look(plane.client_connections, monotonic())
+                connections = plane.connection_counts()
+                self._memory.look(connections["client_connections"], monotonic())
+                self._descriptors.look(connections)
 
     def _report(self, plane: DataPlane) -> None:
         apps = plane.take_apps()
