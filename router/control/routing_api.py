@@ -18,6 +18,7 @@ import msgspec
 
 from router.config.schema import Config
 from router.config.sections import RoutingApi
+from router.control.client_errors import describe
 from router.control.client_tls import ClientTlsError, client_context
 from router.control.uaa import NoTokens, Tokens, UaaError, UaaTokens
 from router.log import Logger
@@ -134,8 +135,8 @@ class RoutingApiSource:
             await self._fetch()
         except (*FAILURES, ClientTlsError) as error:
             await self.close()
-            self._logger.error("routing-api-connection-failed", error=_reason(error), url=self._url)
-            raise RoutingApiError(f"routing-api-connection-failed: {self._url}: {_reason(error)}") from error
+            self._logger.error("routing-api-connection-failed", error=describe(error), url=self._url)
+            raise RoutingApiError(f"routing-api-connection-failed: {self._url}: {describe(error)}") from error
         except BaseException:
             await self.close()
             raise
@@ -310,7 +311,7 @@ class RoutingApiSource:
         except FAILURES as error:
             if self._failures.admit(self._clock()):
                 suppressed = self._failures.take_suppressed()
-                self._logger.error(failed, error=_reason(error), url=self._url, suppressed=suppressed)
+                self._logger.error(failed, error=describe(error), url=self._url, suppressed=suppressed)
             return False
         except Exception as error:
             self._logger.error("route-fetcher-internal-error", error=repr(error))
@@ -350,7 +351,3 @@ def _watch_peer(response: aiohttp.ClientResponse) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def _reason(error: BaseException) -> str:
-    return str(error) or ("no answer in time" if isinstance(error, TimeoutError) else repr(error))

@@ -16,6 +16,7 @@ import msgspec
 
 from router.config.schema import Config
 from router.config.sections import OAuth
+from router.control.client_errors import describe
 from router.log import Logger
 
 REQUEST_TIMEOUT_S = 10.0
@@ -138,7 +139,7 @@ class UaaTokens:
             ):
                 return _checked(response.status, await _body(response), self._url)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise UaaError(f"{self._url}: {str(error) or 'no answer in time'}") from error
+            raise UaaError(f"{self._url}: {describe(error)}") from error
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

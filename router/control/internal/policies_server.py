@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 
 from router.config.internal import InternalPolicies, PolicyServerSource
 from router.config.sections import Nats
+from router.control.client_errors import describe
 from router.control.internal.hub import InternalHub
 from router.control.internal.policies_read_only import ReadOnlyPolicies
 from router.control.nats_link import LinkError, client_tls
@@ -142,7 +143,7 @@ class PolicyServer(ReadOnlyPolicies):
                     if len(body) > MAX_BODY_BYTES:
                         raise PolicyServerError(f"{url}: an answer of more than {MAX_BODY_BYTES} bytes")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise PolicyServerError(f"{url}: {str(error) or type(error).__name__}") from error
+            raise PolicyServerError(f"{url}: {describe(error)}") from error
         return bytes(body)
 
     def _take(self, found: list[_Policy]) -> None:
