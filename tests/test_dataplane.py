@@ -12,6 +12,7 @@ from router.certs import Authority, issue, make_ca
 from router.config.schema import Config
 from router.dataplane import DataPlane
 from router.log import Logger
+from router.sync import Listener
 from router.tls import TlsError
 from tests.support.certificates import client_context
 from tests.support.plane import RunningPlane, config
@@ -191,13 +192,13 @@ def test_clients_that_wait_are_left_for_whoever_listens_next() -> None:
     with RunningPlane(config()) as first:
         listener = socket.create_server(("127.0.0.1", 0))
         copy = socket.fromfd(listener.fileno(), socket.AF_INET, socket.SOCK_STREAM)
-        kept = dataplane.Listener(copy.detach(), "http", "")
+        kept = Listener(copy.detach(), "http", "")
         first.call(lambda: first.plane.listen([kept]))
         first.call(first.plane.stop_accepting)
         port = listener.getsockname()[1]
         with RawClient(port) as client, RunningPlane(config()) as second:
             client.send(GET)
-            again = dataplane.Listener(listener.detach(), "http", "")
+            again = Listener(listener.detach(), "http", "")
             second.call(lambda: second.plane.listen([again]))
 
             assert client.read_response().status == 404
@@ -209,6 +210,6 @@ def test_what_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:
         ({"ca_certs": ["no PEM"]}, TlsError),
         ({"access_log": {"file": str(tmp_path)}}, OSError),
     ):
-        settings: Config = config(**wrong)  # type: ignore[arg-type]
+        settings: Config = config(**wrong)
         with pytest.raises(error):
             DataPlane(settings, Logger(), lambda key, number: None)

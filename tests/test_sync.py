@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from router import sync
+from router.routing.internal_records import AnyChange
 from router.routing.records import (
-    Change,
     DefineEndpoint,
     DropPool,
     EndpointRecord,
@@ -20,7 +20,7 @@ from router.routing.records import (
     SetPoolOptions,
 )
 
-CHANGES: list[Change] = [
+CHANGES: list[AnyChange] = [
     DefineEndpoint(1, EndpointRecord("10.0.0.1", 80, tags={"a": "b"})),
     PutEndpoint("a.test", "/", 1, 0, PoolOptions(algorithm="least-connection")),
     SetPoolOptions("a.test", PoolOptions(hash_balance=1.25)),

@@ -64,7 +64,7 @@ class Visit:
         self.peer = client.wrap_bio(self._in, self._out, server_hostname=name, **more)
         self.stream = TlsStream(
             front.context,
-            lambda _: self.inner,  # type: ignore[arg-type,return-value]
+            lambda _: self.inner,
             lambda _, error: self.failures.append(error),
             check=front.check,
             choice=front.choice(),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from router.certs import Authority, issue, make_ca
+from router.read_buffer import BytesReader
 from router.tls_stream import TlsStream
 from tests.support.certificates import client_context, server_context
 
@@ -64,7 +65,7 @@ class Wire(asyncio.Transport):
         return {"peername": ("10.0.0.1", 5)}.get(name, default)
 
 
-class Inner(asyncio.Protocol):
+class Inner(BytesReader):
     """What stands above the stream."""
 
     def __init__(self) -> None:
@@ -112,7 +113,7 @@ class Talk:
         self.peer = peer.wrap_bio(
             self._in, self._out, server_side=server_side, server_hostname=None if server_side else "hello.test"
         )
-        self.stream = TlsStream(context, lambda _: self.inner, self._failed, server_hostname=name)  # type: ignore[arg-type,return-value]
+        self.stream = TlsStream(context, lambda _: self.inner, self._failed, server_hostname=name)
         self.stream.connection_made(self.wire)
 
     def _failed(self, _: TlsStream, error: BaseException) -> None:

@@ -1,5 +1,6 @@
 import itertools
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ A, B, C, ROUTER = "10.255.1.2", "10.255.1.3", "10.255.2.4", "10.255.1.254"
 IPV4_HEADING = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 
 
-def facts(*policies: Policy, **changes: object) -> Facts:
+def facts(*policies: Policy, **changes: Any) -> Facts:
     made = Facts(
         workloads={A: "a", B: "b", C: "c"},
         policies=policies,
@@ -19,7 +20,7 @@ def facts(*policies: Policy, **changes: object) -> Facts:
         routers=[ROUTER],
         interfaces={},
     )
-    return made._replace(**changes)  # type: ignore[arg-type]
+    return made._replace(**changes)
 
 
 def elements(text: str, name: str) -> list[str]:

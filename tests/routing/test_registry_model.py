@@ -78,8 +78,8 @@ class Model:
         if known is None and 0 < news.endpoint_updated_at_ns <= buried_ns and now < end:
             return
         # Which uris a message names is not part of what it says of the endpoint.
-        if known and replace_uris(known.announcement) == replace_uris(news):
-            pool.members[address(news)] = replace(known, seen=now)  # type: ignore[union-attr]
+        if pool and known and replace_uris(known.announcement) == replace_uris(news):
+            pool.members[address(news)] = replace(known, seen=now)
             return
         if known and 0 < news.endpoint_updated_at_ns < known.announcement.endpoint_updated_at_ns:
             return
