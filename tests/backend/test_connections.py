@@ -3,6 +3,7 @@ import datetime
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support.certificates import server_context
 from tests.support.eventually import eventually
 from tests.support.odd_certificates import dns, make
 from tests.support.ports import free_port
-from tests.support.recorder import RecordingBackend, plain
+from tests.support.recorder import Conversation, RecordingBackend, plain
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,7 @@ def test_exchange_that_times_out_while_connecting_may_be_repeated() -> None:
 # TLS.
 
 
-def trusting(authority: Authority, **backends: str) -> tuple[ssl.SSLContext, ...]:
+def trusting(authority: Authority, **backends: Any) -> tuple[ssl.SSLContext, ...]:
     return tuple(backend_contexts(Config(ca_certs=[authority.pair.certificate], backends=Backends(**backends))))
 
 
@@ -274,9 +275,9 @@ async def test_unknown_authority_and_expired_certificate_are_untrusted(
 
 
 async def test_backend_that_speaks_plain_http_is_told_apart(authority: Authority) -> None:
-    def script(conversation: object) -> None:
-        conversation.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # type: ignore[attr-defined]
-        conversation.wait_for_end()  # type: ignore[attr-defined]
+    def script(conversation: Conversation) -> None:
+        conversation.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        conversation.wait_for_end()
 
     dialler = Dialler(contexts=trusting(authority))
     with RecordingBackend(script) as backend:
@@ -291,8 +292,8 @@ async def test_backend_that_speaks_plain_http_is_told_apart(authority: Authority
 async def test_backend_that_hangs_up_during_the_handshake(
     authority: Authority, how: str, kind: FailureClass
 ) -> None:
-    def script(conversation: object) -> None:
-        conversation.read(1)  # type: ignore[attr-defined]
+    def script(conversation: Conversation) -> None:
+        conversation.read(1)
         getattr(conversation, how)()
 
     dialler = Dialler(contexts=trusting(authority))

@@ -1,5 +1,6 @@
 """Client connections in a running data plane, where it takes a look inside to test them."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +34,12 @@ def backend(plane: RunningPlane) -> Iterator[RecordingBackend]:
     with RecordingBackend() as running:
         plane.route(HOST, running)
         yield running
+
+
+class Wire(asyncio.Transport):
+    """A transport that knows its peer, and nothing else."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
 
 def statuses(client: RawClient, count: int) -> list[int]:
@@ -93,7 +100,7 @@ def test_requests_of_a_client_that_does_not_read_wait(plane: RunningPlane) -> No
 def test_long_head_behind_a_slow_request_is_read_on(plane: RunningPlane, client: RawClient) -> None:
     def slow(conversation: Conversation) -> None:
         conversation.read_request()
-        wait_until(lambda: next(iter(plane.clients))._paused, "the client is held back")
+        wait_until(lambda: plane.only_client()._paused, "the client is held back")
         conversation.answer()
         plain(conversation)
 
@@ -111,7 +118,7 @@ def test_long_head_behind_a_slow_request_is_read_on(plane: RunningPlane, client:
 def test_upload_that_begins_before_the_dial_is_held_back_too(plane: RunningPlane) -> None:
     def script(conversation: Conversation) -> None:
         conversation.read_head()
-        wait_until(lambda: next(iter(plane.clients))._paused, "the client is held back")
+        wait_until(lambda: plane.only_client()._paused, "the client is held back")
         conversation.read(40_000_000)
         conversation.answer()
         plain(conversation)
@@ -398,14 +405,8 @@ def test_peer_is_known_by_address_and_port(plane: RunningPlane, client: RawClien
 def test_ipv6_peers_are_written_in_brackets_and_mapped_ones_plainly(plane: RunningPlane) -> None:
     for address, peer in (("::1", b"[::1]:5"), ("::ffff:10.0.0.1", b"10.0.0.1:5")):
         connection = plane.plane._factory("http", 80)()
-        plane.plane._clients.discard(connection)  # type: ignore[arg-type]
-
-        class Wire:
-            def get_extra_info(self, _: str, address: str = address) -> object:
-                return (address, 5, 0, 0)
-
-            def set_write_buffer_limits(self, high: int) -> None: ...
-
-        connection.connection_made(Wire())  # type: ignore[arg-type]
-        plane.plane._clients.discard(connection)  # type: ignore[arg-type]
-        assert connection.peer == peer  # type: ignore[attr-defined]
+        assert isinstance(connection, http1.ClientConnection)
+        plane.plane._clients.discard(connection)
+        connection.connection_made(Wire({"peername": (address, 5, 0, 0)}))
+        plane.plane._clients.discard(connection)
+        assert connection.peer == peer

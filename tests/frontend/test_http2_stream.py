@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from router.backend.connection import BackendConnection
 from tests.support.h2peer import (
     CANCEL,
     DATA,
@@ -353,8 +354,9 @@ def test_a_tunnel_nobody_reads_stops_its_backend(plane: RunningPlane, serve: Ser
     with H2Peer(plane.port, (4, 0)) as deaf:
         deaf.send(headers(1, CONNECT, END_HEADERS))
         deaf.until(HEADERS, 1)
-        exchange = plane.call(lambda: next(iter(plane.plane.proxy.active)))
-        wait_until(lambda: plane.call(lambda: exchange.connection._paused), "the backend is not read any more")
+        backend = plane.call(lambda: next(iter(plane.plane.proxy.active)).connection)
+        assert isinstance(backend, BackendConnection)
+        wait_until(lambda: plane.call(lambda: backend._paused), "the backend is not read any more")
         deaf.send(settings((4, 1 << 20)), window_update(0, 1 << 24), window_update(1, 1 << 24))
         while len(deaf.answers[1].body) < 1 << 20:
             deaf.until(DATA, 1)

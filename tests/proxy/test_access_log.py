@@ -33,7 +33,7 @@ def exchange(of: RequestHead, **facts: Any) -> Exchange:
     return made
 
 
-def line(of: Exchange, **options: bool) -> str:
+def line(of: Exchange, **options: Any) -> str:
     return AccessLog(None, **options).format(of, 50.003691).decode()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from router.backend.connection import BackendConnection
 from router.proxy.exchange import Exchange
 from tests.proxy.conftest import StartPlane
 from tests.support.plane import RunningPlane
@@ -275,7 +276,7 @@ def test_reader_that_does_not_read_stops_the_backend(plane: RunningPlane) -> Non
         connection = plane.only_client()
         wait_until(lambda: connection._full, "client is full")
         exchange = only_exchange(plane)
-        assert exchange.connection is not None
+        assert isinstance(exchange.connection, BackendConnection)
         assert exchange.connection._paused
         assert connection._transport.get_write_buffer_size() < 1_000_000
 

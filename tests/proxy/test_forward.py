@@ -320,7 +320,9 @@ def test_refused_client_certificate_is_tried_elsewhere_unless_body_is_lost(
     contexts[0].verify_mode = ssl.CERT_REQUIRED
     with RecordingBackend(tls=contexts[0]) as picky, RecordingBackend(tls=contexts[1]) as other:
         plane.route(HOST, picky, tls=True, san="name")
-        plane.plane.mirror.table.pool(HOST).cursor = 0  # type: ignore[union-attr]
+        pool = plane.plane.mirror.table.pool(HOST)
+        assert pool is not None
+        pool.cursor = 0
         plane.route(HOST, other, tls=True, san="name")
 
         assert ask(plane, request_).status == status

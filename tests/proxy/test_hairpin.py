@@ -4,17 +4,19 @@ A route whose endpoint is named ``bridge`` leads, inside the worker, to the host
 bridge is tried alone, without a route service's signatures.
 """
 
+import asyncio
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from router.backend.connection import BackendConnection, ResponseReceiver
-from router.backend.connections import Connections
+from router.backend.connections import Carrier, Connections
+from router.backend.failure import BackendFailure
 from router.dataplane import DataPlane
-from router.proxy.hairpin import MOST_HOPS, HairpinConnection, HairpinConnections
-from router.routing.pool import Endpoint
+from router.proxy.hairpin import MOST_HOPS, HairpinConnection
+from router.routing.pool import Endpoint, Pool
 from tests.proxy.conftest import StartPlane
 from tests.support.plane import RunningPlane
 from tests.support.rawclient import RawClient, Truncated
@@ -34,19 +36,27 @@ class Renaming(HairpinConnection):
         super().send_request(exchange, head.replace(b"\r\nHost: ", b"\r\nHost: inner-", 1))
 
 
-class Choosing(HairpinConnections):
+class Choosing(Connections):
     """Bridges for endpoints named ``bridge``, connections for all others."""
 
     def __init__(self, plane: DataPlane, made: type[HairpinConnection]) -> None:
         self.real: Connections = plane.connections
-        super().__init__(self.real._options, self.real.now, 443)
+        super().__init__(self.real._options, self.real.now)
         self.made = made
-        self.dial = self.real.dial  # type: ignore[method-assign]
 
-    def checkout(self, endpoint: Endpoint, safe_to_repeat: bool, upgrade: bytes = b"") -> BackendConnection:
+    def checkout(self, endpoint: Endpoint, safe_to_repeat: bool, upgrade: bytes = b"") -> Carrier | None:
         if endpoint.record.host == "bridge":
             return self.made(self, endpoint, 443)
-        return self.real.checkout(endpoint, safe_to_repeat, upgrade)  # type: ignore[return-value]
+        return self.real.checkout(endpoint, safe_to_repeat, upgrade)
+
+    def dial(
+        self,
+        endpoint: Endpoint,
+        done: Callable[[Carrier], None],
+        failed: Callable[[BackendFailure], None],
+        upgrade: bytes = b"",
+    ) -> asyncio.Task[None]:
+        return self.real.dial(endpoint, done, failed, upgrade)
 
 
 def bridge(plane: RunningPlane, made: type[HairpinConnection] = Renaming) -> RunningPlane:
@@ -296,7 +306,8 @@ def test_endpoint_that_does_not_read_stops_the_client(
 
 
 def _inner_is_paused(plane: RunningPlane) -> bool:
-    return any(each.connection is not None and each.connection._paused for each in list(plane.plane.proxy.active))
+    connections = [each.connection for each in list(plane.plane.proxy.active)]
+    return any(isinstance(each, BackendConnection) and each._paused for each in connections)
 
 
 # Ends.
@@ -360,7 +371,7 @@ def test_panic_behind_the_bridge_is_a_502(
     bridged: RunningPlane, client: RawClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        def lookup(self, host: bytes, path: bytes) -> None:
+        def lookup(self, host: bytes, path: bytes) -> Pool | None:
             if host.startswith(b"inner-"):
                 raise RuntimeError("broken")
             return table.lookup(host, path)

@@ -3,14 +3,15 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import msgspec
 
 from router.config.schema import Config
 from router.dataplane import DataPlane
+from router.frontend.connection import Served
 from router.frontend.http1 import ClientConnection
 from router.log import DEBUG, Logger
 from router.routing.internal_records import AnyChange
@@ -63,14 +64,16 @@ class RunningPlane:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def call(self, action: Callable[[], T]) -> T:
-        """Do something in the loop's thread and return what it returns."""
+    @overload
+    def call(self, action: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+    @overload
+    def call(self, action: Callable[[], T]) -> T: ...
+    def call(self, action: Callable[[], Any]) -> Any:
+        """Do something in the loop's thread, awaiting it if need be, and return what comes of it."""
 
-        async def act() -> T:
+        async def act() -> Any:
             result = action()
-            if asyncio.iscoroutine(result):
-                await result
-            return result
+            return await result if asyncio.iscoroutine(result) else result
 
         return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
 
@@ -100,13 +103,15 @@ class RunningPlane:
     # Looking at it.
 
     @property
-    def clients(self) -> "set[ClientConnection]":
+    def clients(self) -> set[Served]:
         return self.plane._clients
 
     def only_client(self) -> ClientConnection:
-        """The one client connection there is."""
+        """The one client connection there is, which speaks HTTP/1."""
         wait_until(lambda: len(self.clients) == 1, "the client is accepted")
-        return next(iter(self.clients))
+        (client,) = self.clients
+        assert isinstance(client, ClientConnection)
+        return client
 
     def is_idle(self) -> bool:
         """Whether no exchange is in progress."""
