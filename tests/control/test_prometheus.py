@@ -25,7 +25,7 @@ def authority() -> Authority:
     return make_ca()
 
 
-def write(directory: Path, name: str, pair: Pair, authority: Authority) -> dict[str, str]:
+def write(directory: Path, name: str, pair: Pair, authority: Authority) -> dict[str, Any]:
     """Write a certificate, its key and the CA; return the settings that name them."""
     texts = {"cert": pair.certificate, "key": pair.private_key, "ca": authority.pair.certificate}
     for kind, text in texts.items():

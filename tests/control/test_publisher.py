@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -73,8 +74,8 @@ class Bench:
         self.feeds.append(feed)
         return receiver, feed, near
 
-    def register(self, *uris: str, **fields: object) -> None:
-        self.registry.register(announced(*uris, **fields), 0.0)  # type: ignore[arg-type]
+    def register(self, *uris: str, **fields: Any) -> None:
+        self.registry.register(announced(*uris, **fields), 0.0)
         self.publisher.changed()
 
     def table(self) -> Table:
@@ -275,7 +276,7 @@ def test_frame_of_changes_encoded_once_equals_the_frame_encoded_whole() -> None:
     registry = Registry(RegistryRules())
     registry.register(announced("app.test", "other.test/path", tags={"component": "x"}), 0.0)
     changes = registry.take_changes()
-    frame = sync.Table(70_000, 2, changes)
+    frame = sync.Table(70_000, 2, [*changes])
 
     assert sync.encode_table(70_000, 2, sync.encode_changes(changes)) == sync.encode(frame)
     assert sync.decode_to_worker(sync.encode(frame)[4:]) == frame

@@ -164,9 +164,11 @@ def test_platform_whose_clock_is_ahead_makes_no_negative_latency() -> None:
 
 def test_sources_that_make_no_sense_are_named_once_for_each_registration() -> None:
     table, lines = logged(INFO)
-    options = {"route_policy_scope": "any", "route_policy_sources": "cf:app:a, cf:nobody, http://x"}
-    table.register(announced("a.test", app="app", **options), 0.0)
-    table.register(announced("a.test", app="app", **options), 1.0)
+    registration = announced(
+        "a.test", app="app", route_policy_scope="any", route_policy_sources="cf:app:a, cf:nobody, http://x"
+    )
+    table.register(registration, 0.0)
+    table.register(registration, 1.0)
 
     (line,) = [line for line in lines if line["message"] == "route-policy-sources-malformed"]
     assert line["log_level"] == 2

@@ -369,6 +369,11 @@ def refuse(platform: Platform) -> dict[str, Any]:
     return {}
 
 
+def redirect(platform: Platform) -> dict[str, Any]:
+    platform.refuse_with = 302
+    return {}
+
+
 def answer_nonsense(platform: Platform) -> dict[str, Any]:
     platform.routes = "{}"
     return {}
@@ -380,7 +385,7 @@ SITUATIONS: dict[str, Callable[[Platform], dict[str, Any]]] = {
     "nobody there": lambda platform: {"port": free_port()},
     "other authority": lambda platform: api_keys(platform, make_ca("other")),
     "no URI": lambda platform: {"uri": "nonsense:"},
-    "redirection": lambda platform: setattr(platform, "refuse_with", 302) or {},  # type: ignore[func-returns-value]
+    "redirection": redirect,
     "bad key": lambda platform: {"private_key": "none"},
 }
 

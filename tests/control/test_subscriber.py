@@ -521,7 +521,7 @@ async def test_flapping_leaves_nothing_behind(nats_server: NatsServer, connect: 
         nats_server.kill()
         await eventually(lambda: not hearing.subscriber.connected, "the loss")
         nats_server.start()
-        await eventually(lambda n=count: len(hearing.logged("nats-connection-reconnected")) == n, "the return")  # type: ignore[misc]
+        await eventually(lambda: len(hearing.logged("nats-connection-reconnected")) == count, "the return")  # noqa: B023
     client = await connect()
     await publish(client, message("a.test"))
     await eventually(lambda: hearing.table(), "the route")

@@ -2,18 +2,19 @@
 
 import io
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from router.dev import screen as screen_module
 from router.dev.plan import Options, Plan
 from router.dev.screen import ConsoleScreen, own_command, shown, urls
 from router.view import Source
 
 
-def plan(**options: int) -> Plan:
+def plan(**options: Any) -> Plan:
     return Plan(
         options=Options(**options),
         state=Path("/state"),
@@ -60,7 +61,7 @@ def test_module_is_shown_with_its_interpreter(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_problems_and_events_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screen_module.time, "strftime", lambda _: "12:34:56")
+    monkeypatch.setattr(time, "strftime", lambda _: "12:34:56")
     output = io.StringIO()
     tested = ConsoleScreen(Console(file=output, width=40))
     tested.problems(["port [80] is taken"])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from router.certs import issue, make_ca
 from router.config.internal import PolicyApi
@@ -52,12 +53,12 @@ def test_a_token_that_is_given_wins_over_the_configured_one() -> None:
     assert access_from_config(config, "given").token == "given"
 
 
-async def ask(handler: object, *, tls: ssl.SSLContext | None = None, ca_file: str = "") -> str:
+async def ask(handler: Handler, *, tls: ssl.SSLContext | None = None, ca_file: str = "") -> str:
     """Return what the client makes of a server that answers like this."""
     import asyncio
 
     app = web.Application()
-    app.router.add_get("/{path:.*}", handler)  # type: ignore[arg-type]
+    app.router.add_get("/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     port = free_port()

@@ -37,7 +37,7 @@ class Said(KeeperObserver):
 
     async def until(self, event: str) -> list[str]:
         """Return what was told up to an event that begins so."""
-        told = []
+        told: list[str] = []
         async with asyncio.timeout(20):
             while not told or not told[-1].startswith(event):
                 told.append(await self.events.get())

@@ -6,7 +6,7 @@ import json
 import pytest
 from nats.aio.client import Client
 
-from router.registrar import AnnouncementError, InternalRoute, Observer, Route
+from router.registrar import AnnouncementError, AnyRoute, InternalRoute, Observer, Route
 from router.registrar.presence import Presence, accepts
 from tests.support.nats import NatsServer, settle
 from tests.support.ports import free_port
@@ -30,7 +30,7 @@ async def heard_by(nats_server: NatsServer) -> tuple[Client, "asyncio.Queue[str]
 async def test_route_is_announced_once_its_port_accepts_connections(nats_server: NatsServer) -> None:
     client, said = await heard_by(nats_server)
     port = free_port()
-    routes = [
+    routes: list[AnyRoute] = [
         Route(host="127.0.0.1", port=port, uris=["late.test"]),
         InternalRoute(ip="127.0.0.1", names=("at-once.internal",)),
     ]

@@ -1,13 +1,15 @@
 """Every mistake in an announcement is found, and all of them at once."""
 
+from typing import Any
+
 import pytest
 
 from router.registrar.rules import announcement_problems, uri_problems
 from router.wire.announcement import Announcement, PoolSettings
 
 
-def announcement(**changes: object) -> Announcement:
-    return Announcement(**{"host": "10.0.0.7", "port": 9000, "uris": ["app.example.com"], **changes})  # type: ignore[arg-type]
+def announcement(**changes: Any) -> Announcement:
+    return Announcement(**{"host": "10.0.0.7", "port": 9000, "uris": ["app.example.com"], **changes})
 
 
 @pytest.mark.parametrize(

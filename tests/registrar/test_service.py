@@ -98,14 +98,14 @@ def test_routes_are_reached_while_healthy_and_gone_after_the_end(
     healthy.touch()
     with registrar.running() as process:
         for host in ("plain.test", "tried.test"):
-            wait_until(lambda host=host: status_of(router.port, host) == 200, f"{host} is routed")  # type: ignore[misc]
+            wait_until(lambda: status_of(router.port, host) == 200, f"{host} is routed")  # noqa: B023
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")
     assert "tried: announced" in output
     assert output.endswith("unregistered everything\n")
     for host in ("plain.test", "tried.test"):
-        wait_until(lambda host=host: status_of(router.port, host) == 404, f"{host} is gone")  # type: ignore[misc]
+        wait_until(lambda: status_of(router.port, host) == 404, f"{host} is gone")  # noqa: B023
 
 
 def test_dynamic_files_are_followed_and_taken_back_at_the_end_too(
@@ -173,13 +173,13 @@ def test_hangup_reads_the_file_anew_and_leaves_the_unchanged_alone(
         registrar.add(name, backend.port)
     with registrar.running() as process:
         for host in ("stays.test", "goes.test", "changes.test"):
-            wait_until(lambda host=host: status_of(router.port, host) == 200, f"{host} is routed")  # type: ignore[misc]
+            wait_until(lambda: status_of(router.port, host) == 200, f"{host} is routed")  # noqa: B023
         del registrar.config["routes"][1]
         registrar.config["routes"][1].update(uris=["changes.test", "more.test"], options={"weight": 7})
         registrar.add("comes", backend.port)
         registrar.reload(process)
         for host, status in (("comes.test", 200), ("more.test", 200), ("goes.test", 404), ("stays.test", 200)):
-            wait_until(lambda host=host, status=status: status_of(router.port, host) == status, host)  # type: ignore[misc]
+            wait_until(lambda: status_of(router.port, host) == status, host)  # noqa: B023
         assert unregistered(heard) == ["goes.test"]
         process.terminate()
         output, errors = process.communicate(timeout=30)
@@ -282,7 +282,7 @@ def test_reload_changes_defaults_and_globs_of_dynamic_files(
         registrar.config["dynamic_config_globs"].append(f"{other}/*.yml")
         registrar.reload(process)
         for host in ("a.test", "b.test"):
-            wait_until(lambda host=host: status_of(router.port, host) == 200, host)  # type: ignore[misc]
+            wait_until(lambda: status_of(router.port, host) == 200, host)  # noqa: B023
 
 
 def test_what_needs_a_restart_is_told_each_time(registrar: Registrar) -> None:

@@ -94,7 +94,7 @@ def test_without_a_terminal_every_hangup_reloads(tmp_path: Path) -> None:
             wait_until(lambda: log.exists() and log.read_text() == "none\n", "it runs")
             for count in (1, 2):
                 process.send_signal(signal.SIGHUP)
-                wait_until(lambda count=count: log.read_text().count("reload") == count, "it was told")  # type: ignore[misc]
+                wait_until(lambda: log.read_text().count("reload") == count, "it was told")  # noqa: B023
         finally:
             process.terminate()
     assert log.read_text() == "none\nreload\nreload\nstop\n"

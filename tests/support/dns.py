@@ -5,6 +5,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
 
 from dnslib import QTYPE, RR, A, DNSRecord  # type: ignore[import-untyped]
 
@@ -108,9 +109,9 @@ class RunningDns:
 
 
 @contextlib.asynccontextmanager
-async def running_dns(clock: Callable[[], float] | None = None, **settings: object) -> AsyncIterator[RunningDns]:
+async def running_dns(clock: Callable[[], float] | None = None, **settings: Any) -> AsyncIterator[RunningDns]:
     """Serve on a free port while the block runs; settings are `internal_config`'s."""
-    running = RunningDns(internal_config(port=free_port(), **settings), clock)  # type: ignore[arg-type]
+    running = RunningDns(internal_config(port=free_port(), **settings), clock)
     await running.server.start()
     try:
         yield running
@@ -171,8 +172,9 @@ class FakeResolver(asyncio.DatagramProtocol):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
-        self._transport = transport
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not uvloop's class, but it does what this one promises.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, packet: bytes, peer: tuple[str, int]) -> None:
         query = DNSRecord.parse(packet)

@@ -328,7 +328,7 @@ async def test_every_fresh_link_asks_for_announcements(nats_server: NatsServer, 
     for count in (1, 2):
         link = await dial(NatsHost(hostname="127.0.0.1", port=nats_server.port), LinkOptions(), lambda error: None)
         await discovery.begin(link)
-        await eventually(lambda count=count: len(starts) == count, "start")  # type: ignore[misc]
+        await eventually(lambda: len(starts) == count, "start")  # noqa: B023
         await link.close()
         discovery.lost()
     await discovery.close()

@@ -7,7 +7,7 @@ from dnslib import EDNS0, DNSRecord  # type: ignore[import-untyped]
 
 from router.control.internal.dns_forwarder import AT_ONCE_OF_ONE, Forwarder, random_id
 from router.wire.dns import Query, parse_query
-from tests.support.dns import FakeResolver, addresses_in, answer_with, fake_resolver
+from tests.support.dns import Behaviour, FakeResolver, addresses_in, answer_with, fake_resolver
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 
@@ -29,11 +29,11 @@ async def ask(subject: Forwarder, asked: Query, *, tcp: bool = False) -> DNSReco
     return DNSRecord.parse(answer)
 
 
-def answers(count: int = 1) -> object:
+def answers(count: int = 1) -> Behaviour:
     return lambda record, tcp: bytes(answer_with(count, record).pack())
 
 
-def code(value: int) -> object:
+def code(value: int) -> Behaviour:
     def behave(record: DNSRecord, tcp: bool) -> bytes:
         found = record.reply()
         found.header.rcode = value
@@ -49,7 +49,7 @@ def truncated_over_udp(record: DNSRecord, tcp: bool) -> bytes:
 
 
 async def test_answer_comes_back_under_the_clients_id() -> None:
-    async with fake_resolver(answers()) as resolver:  # type: ignore[arg-type]
+    async with fake_resolver(answers()) as resolver:
         asked = query()
         answer = await ask(forwarder(resolver.port), asked)
     assert addresses_in(answer) == ["192.0.2.0"]
@@ -57,7 +57,7 @@ async def test_answer_comes_back_under_the_clients_id() -> None:
 
 
 async def test_every_question_has_an_id_and_a_port_of_its_own() -> None:
-    async with fake_resolver(answers()) as resolver:  # type: ignore[arg-type]
+    async with fake_resolver(answers()) as resolver:
         subject = forwarder(resolver.port)
         await asyncio.gather(*(ask(subject, query()) for _ in range(20)))
     assert len({record.header.id for record, _, _ in resolver.asked}) > 15
@@ -86,7 +86,7 @@ async def test_forged_answers_are_passed_over() -> None:
 
 
 async def test_silent_resolver_is_given_up_for_the_next_and_asked_last_from_then_on() -> None:
-    async with fake_resolver(lambda record, tcp: []) as silent, fake_resolver(answers()) as good:  # type: ignore[arg-type]
+    async with fake_resolver(lambda record, tcp: []) as silent, fake_resolver(answers()) as good:
         subject = forwarder(silent.port, good.port, timeout_s=0.05)
         await ask(subject, query())
         assert (len(silent.asked), len(good.asked)) == (1, 1)
@@ -95,24 +95,24 @@ async def test_silent_resolver_is_given_up_for_the_next_and_asked_last_from_then
 
 
 async def test_resolver_that_is_not_there_costs_no_time_out() -> None:
-    async with fake_resolver(answers()) as good:  # type: ignore[arg-type]
+    async with fake_resolver(answers()) as good:
         await ask(forwarder(free_port(), good.port, timeout_s=1000.0), query())
 
 
 @pytest.mark.parametrize("failure", [2, 4, 5])
 async def test_failure_of_one_resolver_is_another_ones_turn(failure: int) -> None:
-    async with fake_resolver(code(failure)) as bad, fake_resolver(answers()) as good:  # type: ignore[arg-type]
+    async with fake_resolver(code(failure)) as bad, fake_resolver(answers()) as good:
         answer = await ask(forwarder(bad.port, good.port), query())
     assert len(answer.rr) == 1
 
 
 async def test_failure_of_all_is_passed_on() -> None:
-    async with fake_resolver(code(5)) as bad:  # type: ignore[arg-type]
+    async with fake_resolver(code(5)) as bad:
         assert (await ask(forwarder(bad.port), query())).header.rcode == 5
 
 
 async def test_nxdomain_is_an_answer() -> None:
-    async with fake_resolver(code(3)) as first, fake_resolver(answers()) as second:  # type: ignore[arg-type]
+    async with fake_resolver(code(3)) as first, fake_resolver(answers()) as second:
         assert (await ask(forwarder(first.port, second.port), query())).header.rcode == 3
     assert second.asked == []
 
@@ -146,7 +146,7 @@ async def test_answer_over_tcp_must_be_the_wanted_one() -> None:
 
 
 async def test_answer_longer_than_the_client_takes_is_cut_here() -> None:
-    async with fake_resolver(answers(200)) as resolver:  # type: ignore[arg-type]
+    async with fake_resolver(answers(200)) as resolver:
         answer = await forwarder(resolver.port).ask(query(payload=1000), "10.0.0.1", tcp=False)
     assert answer is not None
     assert len(answer) <= 1000
@@ -155,7 +155,7 @@ async def test_answer_longer_than_the_client_takes_is_cut_here() -> None:
 
 @pytest.mark.parametrize(("payload", "told"), [(4096, 1232), (1000, 1000), (100, 512)])
 async def test_resolver_is_told_what_the_client_can_take(payload: int, told: int) -> None:
-    async with fake_resolver(answers()) as resolver:  # type: ignore[arg-type]
+    async with fake_resolver(answers()) as resolver:
         await ask(forwarder(resolver.port), query(payload=payload))
     assert resolver.asked[0][0].ar[0].edns_len == told
 

@@ -68,7 +68,7 @@ class Agent:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.starts: list[dict[str, Any]] = []
+        self.starts: list[Any] = []
         self._sequence = 0
 
     async def listen(self) -> None:

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 from router.control.internal.identity_log import IdentityLog
 from router.log import DEBUG, Logger
@@ -12,7 +13,7 @@ TWO = Identity("10.255.1.2", "b", instance="j", generation=3)
 class Written:
     def __init__(self) -> None:
         self.now = 0.0
-        self.lines: list[dict[str, object]] = []
+        self.lines: list[dict[str, Any]] = []
         logger = Logger("router", DEBUG, sink=lambda line: self.lines.append(json.loads(line)))
         self.log = IdentityLog(logger, lambda: self.now)
 
@@ -45,7 +46,7 @@ def test_conflict_names_all_who_claim_and_who_is_believed() -> None:
         "suppressed": 0,
     }
     written.log.conflict(ONE.ip, claims, TWO)
-    assert written.lines[-1]["data"]["believed"] == "b"  # type: ignore[index]
+    assert written.lines[-1]["data"]["believed"] == "b"
     written.log.conflict_over(ONE.ip)
     assert written.last() == ("identity-conflict-over", {"ip": ONE.ip})
 
@@ -71,4 +72,4 @@ def test_what_an_agent_can_provoke_is_limited_and_counted() -> None:
     assert len(written.lines) == 20
     written.now += 60
     written.log.out_of_order("one", 3, 4)
-    assert written.lines[-1]["data"]["suppressed"] == 80  # type: ignore[index]
+    assert written.lines[-1]["data"]["suppressed"] == 80

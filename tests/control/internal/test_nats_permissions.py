@@ -181,8 +181,7 @@ async def test_routers_keep_policies_and_nobody_else_may_read_them(login: Login,
             await store.begin(link)
         for port in range(1, 5):
             await stores[port % 2].add([Policy("a", "b", "tcp", port, port)])
-        for hub in hubs:
-            await eventually(lambda hub=hub: hub.table.allows("a", "b", "tcp", 4), "the policies")
+        await eventually(lambda: all(hub.table.allows("a", "b", "tcp", 4) for hub in hubs), "the policies")
         # What a store asks only from time to time.
         bucket = Bucket(links[0], "network-policies", 1)
         for part in await bucket.parts():

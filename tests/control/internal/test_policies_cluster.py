@@ -43,8 +43,9 @@ async def on_each(cluster: list[NatsServer]) -> AsyncIterator[list[Router]]:
     try:
         for router in running:
             await router.connect()
-        for router in running:
-            await eventually(lambda router=router: router.hub.table.policies_ready, "the bucket", timeout_s=60)
+        await eventually(
+            lambda: all(each.hub.table.policies_ready for each in running), "the bucket", timeout_s=60
+        )
         yield running
     finally:
         for router in running:

@@ -47,7 +47,7 @@ class Server:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.policies: list[Any] = []
+        self.policies: list[Any] | None = []
         self.updated: Any = 1
         self.asked: list[str] = []
         self._runner: web.AppRunner | None = None
@@ -153,7 +153,7 @@ async def test_a_failed_fetch_is_repeated_whatever_the_date(server: Server) -> N
     server.policies = [said("a", "b")]
     async with polling(server.port) as (store, hub):
         await eventually(lambda: hub.table.policies_ready, "the policies to be read")
-        server.policies, server.updated = None, 2  # type: ignore[assignment]
+        server.policies, server.updated = None, 2
         await eventually(lambda: store.status()["state"] == "lost", "the failure to be noted")
         assert "policies answers 500" in store.status()["error"]
         assert hub.table.allows("a", "b", "tcp", 80)
