@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_agent_hears_of_requests_at_both_ends_and_has_a_copy_of_their_log_lines(
     assert (told.app_id, told.source_type, told.source_instance, told.message_type) == (APP, "RTR", "4", 1)
     assert {tag.key: tag.value for tag in copy.tags}.items() >= TAGS.items()
 
-    def event(peer: int) -> object:
+    def event(peer: int) -> Any:
         return next((each for each in agent.requests(peer) if each.httpStartStop.uri.endswith("/a")), None)
 
     for peer in (CLIENT, SERVER):

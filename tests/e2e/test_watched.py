@@ -80,7 +80,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 def live_through_everything(router: RunningRouter, announcer: Announcer, backend: RecordingBackend) -> None:
-    known = {"port": backend.port, "tags": TAGS}
+    known: dict[str, Any] = {"port": backend.port, "tags": TAGS}
     announcer.register("app.test", "more.test", endpoint_updated_at_ns=1, **known)
     announcer.register("app.test", "more.test", endpoint_updated_at_ns=1, **known)
     announcer.register("app.test", endpoint_updated_at_ns=2, **known)
@@ -354,13 +354,14 @@ def test_reload_changes_log_headers_credentials_buckets_and_what_agents_are_told
 def test_health_is_asked_over_tls_alone(start_router: StartRouter, offered: list[str]) -> None:
     authority = make_ca()
     pair = issue(authority, ["localhost"])
-    tls = {"port": free_port(), "certificate": pair.certificate, "key": pair.private_key}
+    port = free_port()
+    tls = {"port": port, "certificate": pair.certificate, "key": pair.private_key}
     router = start_router({"status": {"enable_nontls_health_checks": False, "tls": tls}, "workers": 1})
     context = client_context(authority)
     if offered:
         context.set_alpn_protocols(offered)
 
-    status, headers, body = ask(int(tls["port"]), "/health", tls=context)
+    status, headers, body = ask(port, "/health", tls=context)
     assert (status, body) == (200, b"ok\n")
     assert headers["cache-control"] == "private, max-age=0"
     with pytest.raises(ConnectionRefusedError):

@@ -20,6 +20,7 @@ from tests.support.h2peer import (
     HEADERS,
     REFUSED_STREAM,
     Answer,
+    Frame,
     H2Peer,
     block,
     frame,
@@ -323,9 +324,9 @@ def test_slow_client_stops_its_stream_and_no_other(plane: RunningPlane) -> None:
                 credit(conversation.read())
         plain(conversation)
 
-    def credit(got: object) -> None:
-        if got.kind == 0x8 and got.stream_id == 1:  # type: ignore[attr-defined]
-            windows[1] += got.number()  # type: ignore[attr-defined]
+    def credit(got: Frame) -> None:
+        if got.kind == 0x8 and got.stream_id == 1:
+            windows[1] += got.number()
 
     with H2Backend(flood) as backend, RawClient(plane.port, receive_buffer=4096) as slow:
         route(plane, backend)
@@ -554,7 +555,7 @@ def test_hypercorn_is_spoken_to_in_the_version_that_is_configured(
     (tmp_path / "cert").write_text(pair.certificate)
     (tmp_path / "key").write_text(pair.private_key)
     port = free_port()
-    command = [sys.executable, "-c", HYPERCORN, str(port), tmp_path / "cert", tmp_path / "key"]
+    command = [sys.executable, "-c", HYPERCORN, str(port), str(tmp_path / "cert"), str(tmp_path / "key")]
     certificates = [authority.pair.certificate]
     with (
         RunningPlane(config(enable_http2=enabled, ca_certs=certificates)) as plane,

@@ -113,7 +113,7 @@ def start_server() -> Iterator[Callable[..., Server]]:
 
 
 class Caller:
-    """A channel to the router for one host, and its methods."""
+    """A channel to the router for one host, and the methods of the service."""
 
     def __init__(self, live: Live, host: str) -> None:
         self.channel = grpc.secure_channel(
@@ -127,9 +127,13 @@ class Caller:
                 ("grpc.enable_retries", 0),
             ],
         )
-
-    def upper(self, request: bytes, **options: Any) -> bytes:
-        return bytes(self.channel.unary_unary(f"/{SERVICE}/Upper")(request, timeout=WAIT_S, **options))
+        unary, server_streams = self.channel.unary_unary, self.channel.unary_stream
+        self.upper: grpc.UnaryUnaryMultiCallable[bytes, bytes] = unary(f"/{SERVICE}/Upper")
+        self.fail: grpc.UnaryUnaryMultiCallable[bytes, bytes] = unary(f"/{SERVICE}/Fail")
+        self.count: grpc.UnaryStreamMultiCallable[bytes, bytes] = server_streams(f"/{SERVICE}/Count")
+        self.hang: grpc.UnaryStreamMultiCallable[bytes, bytes] = server_streams(f"/{SERVICE}/Hang")
+        self.total: grpc.StreamUnaryMultiCallable[bytes, bytes] = self.channel.stream_unary(f"/{SERVICE}/Total")
+        self.echo: grpc.StreamStreamMultiCallable[bytes, bytes] = self.channel.stream_stream(f"/{SERVICE}/Echo")
 
 
 @pytest.fixture
@@ -166,7 +170,7 @@ def failure_of(call: Callable[[], Any]) -> grpc.RpcError:
 
 def test_unary_call_carries_metadata_at_both_ends(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, _ = call()
-    response, done = caller.channel.unary_unary(f"/{SERVICE}/Upper").with_call(b"hello", timeout=WAIT_S)
+    response, done = caller.upper.with_call(b"hello", timeout=WAIT_S)
     assert response == b"HELLO"
     assert ("initial", "1") in done.initial_metadata()
     assert {("last", "2"), ("bytes-bin", b"\x00\xff")} <= set(done.trailing_metadata())
@@ -174,20 +178,20 @@ def test_unary_call_carries_metadata_at_both_ends(call: Callable[..., tuple[Call
 
 def test_status_and_message_of_the_server_arrive(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, _ = call()
-    error = failure_of(lambda: caller.channel.unary_unary(f"/{SERVICE}/Fail")(b"", timeout=WAIT_S))
+    error = failure_of(lambda: caller.fail(b"", timeout=WAIT_S))
     assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "nein, später")
 
 
 def test_server_streams(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, _ = call()
-    got = list(caller.channel.unary_stream(f"/{SERVICE}/Count")(b"1000", timeout=WAIT_S))
+    got = list(caller.count(b"1000", timeout=WAIT_S))
     assert got == [b"%d" % number for number in range(1000)]
 
 
 def test_client_streams(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, _ = call()
     pieces = iter([bytes(100_000)] * 50)
-    assert caller.channel.stream_unary(f"/{SERVICE}/Total")(pieces, timeout=WAIT_S) == b"5000000"
+    assert caller.total(pieces, timeout=WAIT_S) == b"5000000"
 
 
 def test_both_stream_in_turns(call: Callable[..., tuple[Caller, Server]]) -> None:
@@ -201,7 +205,7 @@ def test_both_stream_in_turns(call: Callable[..., tuple[Caller, Server]]) -> Non
             yield b"%03d" % number
 
     answers = []
-    for answer in caller.channel.stream_stream(f"/{SERVICE}/Echo")(ask(), timeout=WAIT_S):
+    for answer in caller.echo(ask(), timeout=WAIT_S):
         answers.append(answer)
         go_on.release()
     assert answers == [(b"%03d" % number)[::-1] for number in range(100)]
@@ -210,13 +214,13 @@ def test_both_stream_in_turns(call: Callable[..., tuple[Caller, Server]]) -> Non
 def test_large_messages_flow_both_ways_at_once(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, _ = call()
     messages = [bytes([number]) * 2 * MIB for number in range(8)]
-    got = list(caller.channel.stream_stream(f"/{SERVICE}/Echo")(iter(messages), timeout=WAIT_S))
+    got = list(caller.echo(iter(messages), timeout=WAIT_S))
     assert got == messages
 
 
 def test_deadline_reaches_the_server_and_ends_the_call(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, server = call()
-    responses = caller.channel.unary_stream(f"/{SERVICE}/Hang")(b"", timeout=1.0)
+    responses = caller.hang(b"", timeout=1.0)
     error = failure_of(lambda: list(responses))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert server.service.cancelled.wait(WAIT_S)
@@ -225,26 +229,24 @@ def test_deadline_reaches_the_server_and_ends_the_call(call: Callable[..., tuple
 
 def test_cancelled_call_is_cancelled_at_the_server(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, server = call()
-    responses = caller.channel.unary_stream(f"/{SERVICE}/Hang")(b"", timeout=WAIT_S)
+    responses = caller.hang(b"", timeout=WAIT_S)
     assert next(responses) == b"begun"
     responses.cancel()
     assert server.service.cancelled.wait(WAIT_S)
-    assert caller.upper(b"next") == b"NEXT", "the connections go on"
+    assert caller.upper(b"next", timeout=WAIT_S) == b"NEXT", "the connections go on"
 
 
 def test_no_call_fails_while_connections_reach_their_age(call: Callable[..., tuple[Caller, Server]]) -> None:
     """grpcio's server closes connections gracefully when they are old: by GOAWAY, some of it in mid-burst."""
     caller, _ = call(max_connection_age_ms=50, max_connection_age_grace_ms=5000)
-    method = caller.channel.unary_unary(f"/{SERVICE}/Upper")
     for _ in range(20):
-        burst = [method.future(b"x", timeout=WAIT_S) for _ in range(50)]
+        burst = [caller.upper.future(b"x", timeout=WAIT_S) for _ in range(50)]
         assert {future.result() for future in burst} == {b"X"}
 
 
 def test_calls_share_connections_up_to_the_servers_limit(call: Callable[..., tuple[Caller, Server]]) -> None:
     caller, _ = call(max_concurrent_streams=3)
-    method = caller.channel.unary_unary(f"/{SERVICE}/Upper")
-    burst = [method.future(b"x", timeout=WAIT_S) for _ in range(50)]
+    burst = [caller.upper.future(b"x", timeout=WAIT_S) for _ in range(50)]
     assert {future.result() for future in burst} == {b"X"}
 
 
@@ -253,7 +255,7 @@ def test_calls_share_connections_up_to_the_servers_limit(call: Callable[..., tup
 
 def test_unknown_route_is_unimplemented(grpc_live: Live) -> None:
     caller = Caller(grpc_live, host_of(grpc_live))
-    error = failure_of(lambda: caller.upper(b""))
+    error = failure_of(lambda: caller.upper(b"", timeout=WAIT_S))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
     assert "Requested route" in (error.details() or "")
     caller.channel.close()
@@ -261,7 +263,7 @@ def test_unknown_route_is_unimplemented(grpc_live: Live) -> None:
 
 def test_endpoint_that_is_not_there_is_unavailable(grpc_live: Live) -> None:
     caller = Caller(grpc_live, routed(grpc_live, free_port()))
-    error = failure_of(lambda: caller.upper(b""))
+    error = failure_of(lambda: caller.upper(b"", timeout=WAIT_S))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert error.details() == "502 Bad Gateway: Registered endpoint failed to handle the request."
     caller.channel.close()

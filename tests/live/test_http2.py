@@ -158,7 +158,8 @@ def test_the_h2_library_holds_many_conversations_at_once(
         while ended < 50:
             for event in client.receive_data(connection.recv(65536)):
                 if isinstance(event, ResponseReceived):
-                    statuses[event.stream_id] = dict(event.headers)[":status"]
+                    fields = {str(name): str(value) for name, value in event.headers}
+                    statuses[event.stream_id] = fields[":status"]
                 elif isinstance(event, DataReceived):
                     bodies[event.stream_id] = bodies.get(event.stream_id, b"") + event.data
                     client.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

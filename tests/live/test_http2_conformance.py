@@ -16,7 +16,7 @@ import pytest
 
 from router.certs import issue, make_ca
 from tests.live.conftest import StartLive
-from tests.live.test_front_tls import https_config
+from tests.live.https import https_config
 from tests.support.certificates import client_context
 from tests.support.h2peer import (
     ACK,

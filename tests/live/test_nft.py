@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -126,10 +127,11 @@ def host() -> Iterator[Host]:
         servers = [cell.start(name, [python, "-c", SERVER]) for name in ("a", "b", "c")]
         try:
             for name in ("a", "b", "c"):
-                wait_until(lambda name=name: host.ask("router", name, 9000) == "ok", f"the server in {name}")
+                wait_until(lambda: host.ask("router", name, 9000) == "ok", f"the server in {name}")  # noqa: B023
             yield host
         finally:
-            for process in [*servers, *host.held]:
+            processes: list[subprocess.Popen[Any]] = [*servers, *host.held]
+            for process in processes:
                 process.kill()
                 process.wait()
                 for stream in (process.stdin, process.stdout):

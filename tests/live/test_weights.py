@@ -97,7 +97,7 @@ def test_least_connection_counts_what_is_in_flight_by_weight(live: Live, make_ba
     clients = [live.client() for _ in range(8)]
     for count, client in enumerate(clients, 1):
         client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        wait_until(lambda count=count: sum(len(each.requests) for each in backends) == count, "it has arrived")
+        wait_until(lambda: sum(len(each.requests) for each in backends) == count, "it has arrived")  # noqa: B023
     release.set()
     assert [client.read_response().status for client in clients] == [200] * 8
     for client in clients:

@@ -249,11 +249,11 @@ class H2Peer:
             answer.body += got.payload
         else:
             assert got.flags & END_HEADERS
-            self._note_head(answer, self._decoder.decode(got.payload))
+            fields = self._decoder.decode(got.payload)
+            self._note_head(answer, [(str(name), str(value)) for name, value in fields])
         answer.ended = answer.ended or got.ended
 
     def _note_head(self, answer: Answer, fields: Fields) -> None:
-        fields = [(str(name), str(value)) for name, value in fields]
         if answer.status:
             answer.trailers = fields
             return

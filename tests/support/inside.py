@@ -388,5 +388,5 @@ class Platform:
         self.announce("back", NAME, f"0.{NAME}")
         self.policy("policies")
         for place in self.places:
-            wait_until(lambda place=place: self.get("front", router=place) == 200, f"{place} lets front in")  # type: ignore[misc]
-            wait_until(lambda place=place: self.ask("front", router=place)[1], f"{place} answers front")  # type: ignore[misc]
+            wait_until(lambda: self.get("front", router=place) == 200, f"{place} lets front in")  # noqa: B023
+            wait_until(lambda: self.ask("front", router=place)[1], f"{place} answers front")  # noqa: B023

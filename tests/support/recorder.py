@@ -172,7 +172,8 @@ class Conversation:
     def _read_chunks(self, request: Request) -> None:
         while True:
             line = self._read_line()
-            size = int(re.match(rb"[0-9a-fA-F]*", line)[0] or b"0", 16)  # type: ignore[index]
+            digits = re.match(rb"[0-9a-fA-F]*", line)
+            size = int(digits[0], 16) if digits and digits[0] else 0
             if size == 0:
                 break
             request.body += self.read(size)

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from router.wire.dropsonde import messages
 from tests.support.waiting import wait_until
@@ -69,7 +69,7 @@ class Datagrams:
         self._socket.setblocking(False)
         self.heard: list[bytes] = []
 
-    def __enter__(self) -> "Datagrams":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
