@@ -11,6 +11,7 @@ from typing import Any
 from router.config.distinguished_name import full_text_of, text_of, text_of_setting
 from router.config.schema import Config
 from router.config.sections import ClientCertificateRule
+from router.tls_ancestors import ancestors
 
 _SESSIONS_REMEMBERED = 65_536
 """More than the 20,480 sessions that OpenSSL keeps for resumption."""
@@ -19,9 +20,14 @@ _DER = 2
 
 
 class ClientRules:
-    """All rules, and the sessions that satisfied them."""
+    """All rules, and the sessions that satisfied them.
 
-    def __init__(self, rules: list[ClientCertificateRule]) -> None:
+    Args:
+        authorities: PEM of the CAs that rules may name.
+    """
+
+    def __init__(self, rules: list[ClientCertificateRule], authorities: str) -> None:
+        self._ancestors = ancestors(authorities)
         self._rules = [
             (text_of_setting(rule.issuer_in_chain), frozenset(map(text_of_setting, rule.valid_cert_subjects)))
             for rule in rules
@@ -31,15 +37,18 @@ class ClientRules:
     def check(self, ssl_object: ssl.SSLObject) -> str | None:
         """Return why the client of a finished handshake is refused, None if it is not.
 
-        For each rule whose issuer is among the CAs of the verified chain, the client's subject must be one of the
-        rule's. A client that presented no certificate passes: whether it must is not for rules to say.
+        For each rule whose issuer is among the CAs of the verified chain, or above its last one, the client's
+        subject must be one of the rule's. A client that presented no certificate passes: whether it must is not
+        for rules to say.
         """
         if ssl_object.getpeercert(binary_form=True) is None:
             return None
         if ssl_object.session_reused:
             return self._check_resumed(ssl_object)
         try:
-            subject, *issuers = [_subject(der) for der in _verified_chain(ssl_object)]
+            chain = _verified_chain(ssl_object)
+            subject, *issuers = map(_subject, chain)
+            issuers += self._ancestors.get(chain[-1], ())
         except ValueError as error:
             return f"client certificate cannot be read: {error}"
         for issuer, subjects in self._rules:
@@ -68,7 +77,7 @@ def client_rules(config: Config) -> ClientRules | None:
     """Return the rules of a configuration, None if there are none to apply."""
     if not config.enable_verify_client_certificate_metadata or not config.verify_client_certificate_metadata:
         return None
-    return ClientRules(config.verify_client_certificate_metadata)
+    return ClientRules(config.verify_client_certificate_metadata, config.client_ca_certs)
 
 
 def subject_text(der: bytes) -> str:

@@ -21,7 +21,7 @@ SERVER = make("CN=server", OTHER, names=dns("front.test"))
 
 def rules(*entries: tuple[dict[str, Any], list[dict[str, Any]]]) -> ClientRules:
     raw = [{"issuer_in_chain": issuer, "valid_cert_subjects": subjects} for issuer, subjects in entries]
-    return ClientRules(msgspec.convert(raw, list[ClientCertificateRule]))
+    return ClientRules(msgspec.convert(raw, list[ClientCertificateRule]), ROOT.pem + INNER.pem + OTHER.pem)
 
 
 @pytest.fixture
@@ -91,6 +91,19 @@ def test_issuer_counts_anywhere_in_the_chain(server: ssl.SSLContext, tmp_path: P
         assert rules((issuer, [{"common_name": "good"}])).check(ours) is None
         assert rules((issuer, [{"common_name": "other"}])).check(ours)
         assert rules((issuer, [])).check(ours)
+
+
+@pytest.mark.parametrize("sent", [(), (INNER,)], ids=["without intermediate", "with intermediate"])
+def test_issuer_above_a_trusted_intermediate_counts_too(
+    server: ssl.SSLContext, tmp_path: Path, sent: tuple[Odd, ...]
+) -> None:
+    """The chain ends at the intermediate CA, which is trusted itself."""
+    server.load_verify_locations(cadata=INNER.pem)
+    server.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    ours, _ = shake(server, client(tmp_path, make("CN=good", INNER), *sent))
+
+    assert rules((PLATFORM_ROOT, [{"common_name": "good"}])).check(ours) is None
+    assert rules((PLATFORM_ROOT, [{"common_name": "other"}])).check(ours)
 
 
 def test_every_rule_whose_issuer_is_in_the_chain_must_agree(server: ssl.SSLContext, tmp_path: Path) -> None:
