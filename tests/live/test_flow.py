@@ -340,9 +340,9 @@ def test_reset_of_a_client_that_nobody_reads_from_is_noticed(live: Live, make_ba
         never.wait(60)
 
     host = live.route(make_backend(unread))
-    upload = f"POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {64 * MEBIBYTE}\r\n\r\n"
+    upload = f"POST /unread-upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {64 * MEBIBYTE}\r\n\r\n"
     tunnel = (
-        f"GET /tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"GET /unread-tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     for start in (upload, tunnel):
@@ -351,8 +351,8 @@ def test_reset_of_a_client_that_nobody_reads_from_is_noticed(live: Live, make_ba
         send_until_nothing_is_taken(client)
         client.reset()
     try:
-        assert '" 499 ' in live.router.wait_access_line("POST /upload")
-        assert '" 101 ' in live.router.wait_access_line("GET /tunnel")
+        assert '" 499 ' in live.router.wait_access_line("POST /unread-upload")
+        assert '" 101 ' in live.router.wait_access_line("GET /unread-tunnel")
     finally:
         never.set()
 
