@@ -84,6 +84,35 @@ def test_subject_must_be_one_of_those_for_its_issuer(
     assert accepted or "which no rule allows" in str(reason)
 
 
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("country", "C"),
+        ("organization", "O"),
+        ("organizational_unit", "OU"),
+        ("locality", "L"),
+        ("province", "ST"),
+        ("street_address", "STREET"),
+        ("postal_code", "POSTALCODE"),
+    ],
+)
+def test_each_part_of_a_name_counts_in_subjects_and_issuers(
+    server: ssl.SSLContext, tmp_path: Path, key: str, kind: str
+) -> None:
+    issuer = make(f"{kind}=AA/CN=parts", authority=True)
+    server.load_verify_locations(cadata=issuer.pem)
+    ours, _ = shake(server, client(tmp_path, make(f"{kind}=BB/CN=good", issuer)))
+
+    def check(issuer_says: str, subject_says: str) -> str | None:
+        subject = {"common_name": "good", key: [subject_says]}
+        raw = [{"issuer_in_chain": {"common_name": "parts", key: [issuer_says]}, "valid_cert_subjects": [subject]}]
+        return ClientRules(msgspec.convert(raw, list[ClientCertificateRule]), issuer.pem).check(ours)
+
+    assert check("AA", "BB") is None
+    assert check("AA", "CC")
+    assert check("CC", "CC") is None, "the rule is for another issuer"
+
+
 def test_issuer_counts_anywhere_in_the_chain(server: ssl.SSLContext, tmp_path: Path) -> None:
     ours, _ = shake(server, client(tmp_path, make("CN=good", INNER), INNER))
 
