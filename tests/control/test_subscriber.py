@@ -347,12 +347,17 @@ async def test_credentials_are_sent(tmp_path: Path) -> None:
 async def test_wrong_credentials_are_an_error_that_does_not_show_them(tmp_path: Path, keys: Any) -> None:
     server = NatsServer(tmp_path, user=("me", "secret"))
     server.start()
-    hearing = Hearing(hosts(server, **keys))
-
-    with pytest.raises(NatsUnavailable, match="Authorization Violation") as caught:
-        await hearing.subscriber.connect()
-    assert "guess" not in str(caught.value)
-    server.kill()
+    told = []
+    try:
+        # As often as a start tries: the server closes right behind its refusal, and a reset may overtake that.
+        for _ in range(3):
+            with pytest.raises(NatsUnavailable) as caught:
+                await Hearing(hosts(server, **keys)).subscriber.connect()
+            told.append(str(caught.value))
+    finally:
+        server.kill()
+    assert any("Authorization Violation" in text for text in told), told
+    assert not any("guess" in text for text in told)
 
 
 # TLS.
