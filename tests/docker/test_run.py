@@ -291,6 +291,8 @@ def test_what_happened_while_the_engine_was_away_is_found(place: Place, watch: W
     answers(place, new, "new.test")
     is_gone(place)
     answers(place, stays, "stays.test")
+    # Who is quick is answered before the line has come through the pipe.
+    watcher.wait_for("route-announced", id=stays[:12])
     assert len(watcher.lines("route-announced", id=stays[:12])) == 1
 
 
