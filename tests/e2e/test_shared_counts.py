@@ -5,6 +5,8 @@ import os
 import signal
 from collections.abc import Iterator
 
+import pytest
+
 from tests.e2e.conftest import Slow, StartRouter, wait_everywhere
 from tests.support.announce import Announcer
 from tests.support.ports import free_port
@@ -27,6 +29,25 @@ def one_in_flight(router: RunningRouter, backend: RecordingBackend) -> Iterator[
         holder.send(f"GET /slow HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
         wait_until(lambda: any(request.target == "/slow" for request in backend.requests), "one is in flight")
         yield holder
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def backend(slow: Slow, make_backend: MakeBackend) -> RecordingBackend:
+    return make_backend(slow.script)
+
+
+@pytest.fixture
+def limited(start_router: StartRouter, announcer: Announcer, backend: RecordingBackend) -> RunningRouter:
+    """Two workers, and one request at a time for the instance."""
+    router = start_router({"workers": 2, "backends": {"max_conns": 1}})
+    announcer.register(HOST, port=backend.port)
+    wait_everywhere(router, HOST)
+    return router
 
 
 def test_instances_take_turns_whichever_worker_a_connection_meets(
@@ -61,38 +82,28 @@ def test_shares_by_weight_hold_over_all_workers(
 
 
 def test_limit_of_an_endpoint_holds_over_all_workers(
-    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+    limited: RunningRouter, backend: RecordingBackend, slow: Slow
 ) -> None:
-    slow = Slow()
-    router = start_router({"workers": 2, "backends": {"max_conns": 1}})
-    backend = make_backend(slow.script)
-    announcer.register(HOST, port=backend.port)
-    wait_everywhere(router, HOST)
-    with one_in_flight(router, backend) as holder:
+    with one_in_flight(limited, backend) as holder:
         for _ in range(20):
-            with RawClient(router.port) as client:
+            with RawClient(limited.port) as client:
                 response = client.get(host=HOST)
             assert response.status == 503
             assert response.header("X-Cf-Routererror") == "Connection Limit Reached"
         slow.release.set()
         assert holder.read_response().status == 200
-    wait_everywhere(router, HOST)
+    wait_everywhere(limited, HOST)
 
 
 def test_count_of_a_worker_that_died_does_not_stay(
-    start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
+    limited: RunningRouter, backend: RecordingBackend, slow: Slow
 ) -> None:
-    slow = Slow()
-    router = start_router({"workers": 2, "backends": {"max_conns": 1}})
-    backend = make_backend(slow.script)
-    announcer.register(HOST, port=backend.port)
-    wait_everywhere(router, HOST)
-    with one_in_flight(router, backend) as holder:
-        for pid in router.workers():
+    with one_in_flight(limited, backend) as holder:
+        for pid in limited.workers():
             os.kill(pid, signal.SIGKILL)
         assert holder.is_closed_by_peer()
     slow.release.set()
-    wait_everywhere(router, HOST)
+    wait_everywhere(limited, HOST)
 
 
 def test_endpoint_that_one_worker_could_not_reach_is_avoided_by_the_other(
