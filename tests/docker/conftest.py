@@ -199,6 +199,8 @@ def watch(place: Place, tmp_path: Path) -> Iterator[Callable[..., RunningWatcher
         return watcher
 
     yield start
+    # A test that failed may have left it away.
+    place.nats.start()
     for each in started:
         # Not killed at once: what it announced must be gone before the next test.
         if each.process is not None and each.process.poll() is None:

@@ -49,7 +49,9 @@ class NatsServer:
         self._tls = [] if tls is None else _tls_options(directory, tls, names)
 
     def start(self) -> None:
-        """Start, and wait until it greets."""
+        """Start, unless it runs, and wait until it greets."""
+        if self._process is not None:
+            return
         user = [] if self.user is None else ["--user", self.user[0], "--pass", self.user[1]]
         self._process = subprocess.Popen(
             [

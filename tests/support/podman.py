@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ APPLETS = ("sh", "httpd", "hostname", "sleep", "test", "touch", "rm", "wget")
 WEB = ["/bin/sh", "-c", "httpd -p 8081 -h /other; exec httpd -f -p 8079 -h /www"]
 """8079 answers with the container's host name, 8081 with ``other``."""
 
+_TRIES = 5
 _PROGRAM = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'; hostname\n"
 
 
@@ -165,8 +167,14 @@ class Podman:
 
     def launch(self, labels: Mapping[str, str] | None = None, **settings: Any) -> str:
         """Create a container and start it."""
-        container = self.create(labels, **settings)
-        self.api("POST", f"/containers/{container}/start")
+        for _ in range(_TRIES):
+            container = self.create(labels, **settings)
+            status, told = self._ask("POST", f"/containers/{container}/start")
+            if b"address already in use" not in told:
+                break
+            # Podman 4.3 chooses ports for UDP by what is free for TCP.
+            self.api("DELETE", f"/containers/{container}?force=true")
+        assert status < HTTPStatus.BAD_REQUEST, told
         return container
 
     def inspect(self, container: str) -> dict[str, Any]:
@@ -177,14 +185,17 @@ class Podman:
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """Ask the engine; its answer's JSON, or None if it has none. Fails if the engine refuses."""
+        status, content = self._ask(method, path, body)
+        assert status < HTTPStatus.BAD_REQUEST, content
+        return json.loads(content) if content.strip() else None
+
+    def _ask(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         connection = _UnixConnection(str(self.socket))
         with contextlib.closing(connection):
             text = None if body is None else json.dumps(body)
             connection.request(method, f"/v1.41{path}", text, {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            content = answer.read()
-        assert answer.status < 400, content
-        return json.loads(content) if content.strip() else None
+            return answer.status, answer.read()
 
     def clear(self) -> None:
         """Take all containers away."""
