@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import router.registrar
@@ -25,3 +26,10 @@ def test_importing_it_loads_nothing_of_the_router_but_itself_and_the_wire() -> N
 
 def test_all_that_is_promised_is_there() -> None:
     assert [name for name in router.registrar.__all__ if not hasattr(router.registrar, name)] == []
+
+
+def test_type_hints_are_delivered_with_the_package() -> None:
+    # Without the marker, type checkers take everything of an installed package for `Any`.
+    assert (ROOT / "router" / "py.typed").is_file()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "py.typed" in settings["tool"]["setuptools"]["package-data"]["router"]
