@@ -133,8 +133,6 @@ class Proxy(Attempts):
 
     def _route(self, exchange: Exchange) -> reply.Reply | None:
         head = exchange.head
-        if head.rare and head.special.get(b"expect", b"100-continue").lower() != b"100-continue":
-            return reply.expectation_failed()
         refused = self._find_pool(exchange)
         if refused is not None:
             return refused

@@ -183,19 +183,16 @@ _SPOKEN_REASONS = frozenset(
 def bad_request(status: int, cause: str) -> Reply:
     """Build the answer to a message that is not HTTP as we accept it.
 
-    Only the causes that Gorouter tells its clients are told; the others say the status alone.
+    Only the causes that Gorouter tells its clients are told; the others say the status alone, and 417 has no body.
     """
+    if status == 417:
+        return Reply(status, [], b"", close=True)
     if status == 501:
         return refusal(status, cause.encode())
     text = b"%d %b" % (status, reason(status))
     if cause in _SPOKEN_REASONS:
         text += b": " + cause.encode()
     return refusal(status, text)
-
-
-def expectation_failed() -> Reply:
-    """Build the answer to ``Expect`` with anything but ``100-continue`` (GOROUTER.md §5.1), which has no body."""
-    return Reply(417, [], b"", close=True)
 
 
 def refusal(status: int, text: bytes) -> Reply:

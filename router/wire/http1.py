@@ -196,6 +196,8 @@ def parse_request_head(raw: bytes, previous: RequestHead | None = None) -> Reque
         _read_block(head, block)
     if target[0] != 0x2F or b"%" in target:
         _check_target(head)
+    if head.rare:
+        check_expectation(head)
     return head
 
 
@@ -257,6 +259,12 @@ def _check_target(head: RequestHead) -> None:
         head.path = match[2] if match[2][:1] == b"/" else b"/" + match[2]
     if _BAD_ESCAPE.search(head.path.partition(b"?")[0]):
         raise BadMessage(400, "invalid URL escape")
+
+
+def check_expectation(head: RequestHead) -> None:
+    """Raise `BadMessage` for an ``Expect`` other than ``100-continue`` (RFC 9110 §10.1.1)."""
+    if head.special.get(b"expect", b"100-continue").lower() != b"100-continue":
+        raise BadMessage(417, "unknown expectation")
 
 
 def _frame_request(head: RequestHead) -> None:

@@ -8,7 +8,7 @@ accept a `BadMessage`. Lines are those of `wire.header_lines`, names spelled as 
 import re
 
 from router.wire.header_lines import REQUEST_FIELDS, BadMessage, LineReader, parse_trailers
-from router.wire.http1 import CHUNKED, LENGTH, NO_BODY, RequestHead
+from router.wire.http1 import CHUNKED, LENGTH, NO_BODY, RequestHead, check_expectation
 from router.wire.http2_frames import PROTOCOL_ERROR, StreamFault
 from router.wire.http2_hpack import OVERHEAD, Field
 
@@ -105,6 +105,7 @@ def _request_of(pseudo: dict[bytes, bytes], regular: list[Field], ended: bool, s
     else:
         _frame(head, ended, stream_id)
     _check_target(head)
+    check_expectation(head)
     return Http2Request(head, protocol)
 
 

@@ -498,3 +498,10 @@ def test_head_of_ever_so_many_tiny_lines_is_refused() -> None:
     assert refused.value.status == 431
     head = parse_request_head(b"GET / HTTP/1.1\r\nHost: a" + b"\r\na:" * 20_000)
     assert head.count == 20_001
+
+
+def test_unknown_expectation_is_refused_after_everything_else() -> None:
+    assert refusal(request(HOST, b"Expect: tea")) == (417, "unknown expectation")
+    assert refusal(request(HOST, b"Expect: tea", start=b"GET /%zz HTTP/1.1"))[0] == 400
+    assert refusal(request(b"Expect: tea"))[0] == 400
+    assert get(b"Expect: 100-Continue").special[b"expect"] == b"100-Continue"
