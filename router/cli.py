@@ -11,17 +11,15 @@ from pathlib import Path
 import click
 
 from router import __version__
+from router.config.argument import config_option
 
-CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
 _ANSWERED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that mean something to a running router."""
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="router")
-@click.option(
-    "-c", "config_file", type=CONFIG_FILE, help="Run with this Gorouter YAML file, as `router run -c` does."
-)
+@config_option("Run with this Gorouter YAML file, as `router run -c` does.")
 @click.pass_context
 def cli(context: click.Context, config_file: Path | None) -> None:
     """An HTTP routing tier: routes are announced over NATS, requests are load-balanced to live instances."""
@@ -45,7 +43,7 @@ def run_router(config_file: Path | None) -> None:
 
 
 @cli.command()
-@click.option("-c", "config_file", type=CONFIG_FILE, help="Gorouter YAML file; without it every default applies.")
+@config_option("Gorouter YAML file; without it every default applies.")
 def run(config_file: Path | None) -> None:
     """Run the router in the foreground."""
     run_router(config_file)
@@ -61,7 +59,7 @@ def worker(sync_fd: int) -> None:
 
 
 @cli.command()
-@click.option("-c", "config_file", type=CONFIG_FILE, required=True, help="Gorouter YAML file to validate.")
+@config_option("Gorouter YAML file to validate.", required=True)
 def check(config_file: Path) -> None:
     """Validate a configuration file: prints every error with its key path and line; exit status 0 or 1."""
     from router.assembly import check_error_page

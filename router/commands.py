@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from router.config.argument import config_option
+
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from router.config.schema import Config
     from router.registrar.service_command import ServiceCommand
 
-CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 DEFAULT_NATS = "nats://127.0.0.1:4222"
@@ -66,16 +68,15 @@ def read_config(path: Path) -> "Config":
 @click.option("--weight", default="", metavar="N", help="Its share beside other instances: 0 to 100. [default: 1]")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="For metrics and logs; repeatable.")
 @click.option("--nats", multiple=True, metavar="URL", help=f"NATS server; repeatable. [default: {DEFAULT_NATS}]")
-@click.option(
-    "-c",
-    "config_file",
-    type=CONFIG_FILE,
-    help="Without --uri: routes to keep, as route-registrar's JSON or YAML. With it: a Gorouter YAML file that "
+@config_option(
+    "Without --uri: routes to keep, as route-registrar's JSON or YAML. With it: a Gorouter YAML file that "
     "tells the NATS settings.",
+    "-configPath",
+    "--configPath",
 )
 @click.option("--interval", default="", metavar="SECONDS", help="[default: what the routers ask for, else 20]")
 @click.option("--connect-timeout", default=10.0, type=click.FloatRange(0.1), show_default=True, metavar="SECONDS")
-@click.option("--pidfile", type=CONFIG_FILE, help="Where the process id is written.")
+@click.option("--pidfile", "-pidfile", type=FILE, help="Where the process id is written.")
 @click.option("--dry-run", is_flag=True, help="Show what would be published, and leave.")
 @click.pass_context
 def register(
@@ -113,7 +114,7 @@ def register(
 
 
 @register.command("check")
-@click.option("-c", "config_file", type=CONFIG_FILE, required=True, help="Route-registrar's JSON or YAML.")
+@config_option("Route-registrar's JSON or YAML.", "-configPath", "--configPath", required=True)
 def check_service(config_file: Path) -> None:
     """Check a file of routes and the dynamic files it names: prints every mistake; exit status 0 or 1."""
     sys.exit(service_of(config_file).check())
@@ -187,7 +188,7 @@ def nats_of(config_file: Path) -> "tuple[list[str], SSLContext | None]":
 
 @click.command()
 @click.argument("part", default="")
-@click.option("-c", "config_file", type=CONFIG_FILE, help="The router's YAML file: tells port, user and password.")
+@config_option("The router's YAML file: tells port, user and password.")
 @click.option("--url", help=f"Where the table is, as http://USER:PASS@HOST:PORT. [default: {DEFAULT_ROUTES_URL}]")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON of the router's /routes.")
 def routes(part: str, config_file: Path | None, url: str | None, as_json: bool) -> None:

@@ -61,6 +61,26 @@ def test_routes_from_two_places_is_refused() -> None:
     assert run("routes", "--url", "http://a", "-c", "x.yml").exit_code == 2
 
 
+@pytest.mark.parametrize("spelling", ["-c {}", "-c={}", "--c {}", "--c={}"])
+@pytest.mark.parametrize(
+    "command", ["check", "register check", "register --dry-run", "docker", "routes", "policy list"]
+)
+def test_configuration_is_found_in_each_spelling_of_go(command: str, spelling: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yml"
+    file.write_text("nats: [\n")
+    result = run(*command.split(), *spelling.format(file).split())
+    assert result.exit_code == 1
+    assert "not YAML" in result.output or "did not find expected" in result.output, "it is this file that was read"
+
+
+def test_registrar_is_started_with_the_options_of_the_program_it_replaces(tmp_path: Path) -> None:
+    file = tmp_path / "registrar.json"
+    file.write_text('{"routes": "none"}')
+    result = run("register", "-configPath", str(file), f"-pidfile={tmp_path}/pid")
+    assert result.exit_code == 1
+    assert f"{file}" in result.output
+
+
 def test_missing_configuration_is_told(tmp_path: Path) -> None:
     result = run("routes", "-c", str(tmp_path / "none.yml"))
     assert result.exit_code == 1

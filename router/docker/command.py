@@ -7,11 +7,11 @@ from typing import Any, NoReturn
 
 import click
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+from router.config.argument import config_option
 
 
 @click.group(invoke_without_command=True)
-@click.option("-c", "config_file", type=FILE, help="YAML file with settings; all of them have defaults.")
+@config_option("YAML file with settings; all of them have defaults.")
 @click.option(
     "--nats", multiple=True, metavar="URL", help="NATS server; repeatable. [default: nats://127.0.0.1:4222]"
 )

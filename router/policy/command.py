@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from router.config.argument import config_option
+
 if TYPE_CHECKING:
     from router.policy.client import Access
     from router.routing.internal_records import Policy
 
-CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 DEFAULT_API = "http://127.0.0.1:4002"
 DEFAULT_STATUS_URL = "http://127.0.0.1:8082"
 MOST_ROWS = 1000
@@ -41,9 +43,7 @@ def _of_the_api(command: Command) -> Command:
             help="Bearer token; better in ROUTER_POLICY_TOKEN.",
         ),
         click.option("--cacert", "ca_file", default="", metavar="FILE", help="CA of the API's certificate."),
-        click.option(
-            "-c", "config_file", type=CONFIG_FILE, help="The router's YAML file: tells all of the above."
-        ),
+        config_option("The router's YAML file: tells all of the above."),
     )
     for option in reversed(options):
         command = option(command)
@@ -131,11 +131,9 @@ def list_(source: str, destination: str, as_json: bool, **api: Any) -> None:
 
 
 @policy.command()
-@click.option("-c", "config_file", type=CONFIG_FILE, help="The router's YAML file: tells port, user and password.")
+@config_option("The router's YAML file: tells port, user and password.")
 @click.option("--url", help=f"Of the router's status, http://USER:PASS@HOST:PORT. [default: {DEFAULT_STATUS_URL}]")
-@click.option(
-    "--state", "state_file", type=CONFIG_FILE, help="Take what the router serves as /internal from a file."
-)
+@click.option("--state", "state_file", type=FILE, help="Take what the router serves as /internal from a file.")
 @click.option("--apply", "is_applied", is_flag=True, help="Load the rules instead of printing them; needs root.")
 @click.option("--every", "every_s", type=click.FloatRange(0.1), metavar="SECONDS", help="Apply again and again.")
 def nft(

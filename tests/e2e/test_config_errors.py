@@ -85,6 +85,18 @@ def test_run_tells_ten_mistakes_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "command", [["-c={}"], ["--c", "{}"], ["--c={}"], ["run", "-c={}"], ["run", "--c={}"]], ids=" ".join
+)
+def test_run_takes_its_file_in_each_spelling_of_go(command: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "router.yml"
+    file.write_text(TEN_MISTAKES)
+    arguments = [sys.executable, "-m", "router", *(part.format(file) for part in command)]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert f"{file}:" in result.stdout
+
+
+@pytest.mark.parametrize(
     "content", [None, b"", b"\xff\xfe", b"- a\n", b"a: [\n", b"port: 1\nport: 2\n", b"\ta: 1\n"]
 )
 def test_file_that_is_no_configuration_is_status_1(content: bytes | None, tmp_path: Path) -> None:
