@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 
 from router.control.health import Health
 from router.control.listeners import listen_alone
+from router.http_server import set_up
 
 ALIVE_PATH = "/is-process-alive-do-not-use-for-loadbalancing"
 HEALTH_PATHS = ("/health", "/healthz")
@@ -134,7 +135,7 @@ class Admin:
     ) -> int:
         listening = listen_alone(key, address, port)
         runner = web.ServerRunner(server, shutdown_timeout=0.2)
-        await runner.setup()
+        await set_up(runner)
         self._runners.append(runner)
         await web.SockSite(runner, listening, ssl_context=tls).start()
         return int(listening.getsockname()[1])

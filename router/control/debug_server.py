@@ -22,6 +22,7 @@ from io import StringIO
 import msgspec
 from aiohttp import web
 
+from router.http_server import set_up
 from router.log import LEVELS, Logger
 
 MAX_BODY_BYTES = 1024
@@ -103,7 +104,7 @@ class DebugServer:
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         self._runner = web.AppRunner(self._application(), access_log=None, logger=_silent, shutdown_timeout=0.2)
-        await self._runner.setup()
+        await set_up(self._runner, max_body_bytes=MAX_BODY_BYTES)
         with contextlib.ExitStack() as undo:
             listening = undo.enter_context(socket.socket(family, kind, protocol))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -114,7 +115,7 @@ class DebugServer:
         return int(listening.getsockname()[1])
 
     def _application(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application()
         get = app.router.add_get
         get("/", self._index)
         get("/debug/pprof/", self._index)

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from router.config.sections import Meters, Prometheus
-from router.control.admin import QUIET
+from router.control.admin import QUIET, not_found
 from router.control.exposition import CONTENT_TYPE, render
 from router.control.families import families
 from router.control.figures import Figures
 from router.control.listeners import listen_alone
 from router.control.processes import Processes, runtime
+from router.http_server import set_up
 from router.log import Logger
 from router.tls import TlsError
 
@@ -59,7 +60,7 @@ class MetricsServer:
         self._runner = web.ServerRunner(
             web.Server(self._answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S)
         )
-        await self._runner.setup()
+        await set_up(self._runner)
         await web.SockSite(self._runner, listening, ssl_context=context).start()
         self._logger.info("prometheus-started", address=f"{ADDRESS}:{port}", tls=context is not None)
         return port
@@ -84,7 +85,7 @@ class MetricsServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != "/metrics":
-            return web.Response(status=404, text="404 page not found\n")
+            return not_found()
         if self._refresh is not None:
             await self._refresh()
         response = web.Response(body=self.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -91,6 +91,8 @@ async def listen(host: str, port: int, figures: Figures, state: State) -> "web.A
     """
     from aiohttp import web
 
+    from router.http_server import set_up
+
     async def healthz(request: web.Request) -> web.Response:
         connected, up, routes = state.connected(), state.up(), state.all_routes()
         body = {"nats": "connected" if connected else "not connected", "announced": up, "routes": routes}
@@ -106,7 +108,7 @@ async def listen(host: str, port: int, figures: Figures, state: State) -> "web.A
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
+    await set_up(runner)
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -101,6 +102,62 @@ async def test_other_paths_of_the_health_listener_are_not_found(path: str) -> No
         assert (response.status, await response.read()) == (404, NOT_FOUND)
         assert response.content_type == "text/plain"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def raw_answer(url: str, request: str) -> bytes:
+    """Return a listener's whole answer, the time left out."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(f"{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return re.sub(rb"Date: [^\r]+\r\n", b"", answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "state", "expected"),
+    [
+        (
+            "/health",
+            State.HEALTHY,
+            b"HTTP/1.1 200 OK\r\nCache-Control: private, max-age=0\r\nExpires: 0\r\n"
+            b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n",
+        ),
+        (
+            "/health",
+            State.DEGRADED,
+            b"HTTP/1.1 503 Service Unavailable\r\nCache-Control: private, max-age=0\r\nExpires: 0\r\n"
+            b"Content-Length: 0\r\nConnection: close\r\n\r\n",
+        ),
+        (
+            ALIVE_PATH,
+            State.DEGRADED,
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n"
+            b"Connection: close\r\n\r\nok\n",
+        ),
+        (
+            "/varz",
+            State.HEALTHY,
+            b"HTTP/1.1 404 Not Found\r\nX-Content-Type-Options: nosniff\r\n"
+            b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 19\r\nConnection: close\r\n\r\n"
+            b"404 page not found\n",
+        ),
+    ],
+)
+async def test_answers_of_the_health_listener_are_these_bytes(path: str, state: State, expected: bytes) -> None:
+    health = Health()
+    health.enter(state)
+    async with health_listener(health) as url:
+        assert await raw_answer(url, f"GET {path}") == expected
+
+
+async def test_refusal_of_the_routes_listener_is_these_bytes() -> None:
+    async with routes_listener(Registry(RegistryRules())) as url:
+        assert await raw_answer(url, "GET /routes") == (
+            b"HTTP/1.1 401 Unauthorized\r\nX-Content-Type-Options: nosniff\r\nWWW-Authenticate: Basic\r\n"
+            b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 17\r\nConnection: close\r\n\r\n"
+            b"401 Unauthorized\n"
+        )
 
 
 async def test_garbage_on_the_health_listener_harms_nobody_else() -> None:

@@ -23,9 +23,11 @@ import msgspec
 from aiohttp import web
 
 from router.config import internal
+from router.control.admin import not_found
 from router.control.internal.hub import InternalHub
 from router.control.internal.server_tls import server_context
 from router.control.listeners import ListenError, describe_bind_error
+from router.http_server import set_up
 from router.log import Logger
 from router.routing.access import InternalTable
 from router.routing.names import normal_name
@@ -136,7 +138,7 @@ class DiscoveryApi:
         key = f"internal.discovery_api.{key}"
         server = web.Server(answer, access_log=None, logger=_silent, keepalive_timeout=IDLE_S)
         runner = web.ServerRunner(server, shutdown_timeout=0.2)
-        await runner.setup()
+        await set_up(runner)
         self._runners.append(runner)
         try:
             await web.TCPSite(runner, address, port, ssl_context=context).start()
@@ -159,7 +161,7 @@ class Controller:
         if request.path == "/routes":
             return await _stream(request, names_json(self._table))
         if not request.path.startswith(REGISTRATION):
-            return web.Response(status=404, text="404 page not found\n")
+            return not_found()
         self._counters.controller += 1
         if not self._table.names_warm:
             self._counters.controller_failures += 1

@@ -98,8 +98,6 @@ def finish_headers(allowed_origins: list[str]) -> Callable[[web.Request, web.Str
         answer.headers.update(SECURITY_HEADERS)
         if request.secure:
             answer.headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
-        # Which library serves is nobody's business.
-        answer.headers.popall(hdrs.SERVER, None)
         _allow_origin(request, answer, allowed_origins)
 
     return add

@@ -16,12 +16,13 @@ from router.config import internal
 from router.control.internal.hub import InternalHub
 from router.control.internal.policy_auth import Authenticator
 from router.control.internal.policy_checks import SpaceDirectory, WorkloadSpaces
-from router.control.internal.policy_external import ExternalApi
+from router.control.internal.policy_external import MAX_BODY_BYTES, ExternalApi
 from router.control.internal.policy_internal import InternalApi
 from router.control.internal.policy_keys import TokenKeyError, TokenKeys
 from router.control.internal.policy_store import PolicyStore
 from router.control.internal.server_tls import server_context
 from router.control.listeners import ListenError, listen_alone
+from router.http_server import set_up
 from router.log import Logger
 from router.tls import TlsError
 
@@ -160,7 +161,7 @@ class PolicyApi:
             max_field_size=MAX_HEADER_BYTES,
             shutdown_timeout=2.0,
         )
-        await runner.setup()
+        await set_up(runner, max_body_bytes=MAX_BODY_BYTES)
         self._runners.append(runner)
         await web.SockSite(runner, listening, ssl_context=context).start()
         bound = int(listening.getsockname()[1])

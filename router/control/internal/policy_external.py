@@ -98,7 +98,7 @@ class ExternalApi:
 
     def application(self) -> web.Application:
         """Return what serves the API."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[answers.errors(self._logger)])
+        app = web.Application(middlewares=[answers.errors(self._logger)])
         app.on_response_prepare.append(answers.finish_headers(self._config.allowed_cors_domains))
         writers = () if self._config.enable_space_developer_self_service else WRITE_SCOPES
         routes: dict[str, dict[str, answers.Handler]] = {

@@ -13,7 +13,7 @@ from msgspec import Struct
 from router.control.internal import policy_answers as answers
 from router.control.internal import policy_mapper as mapper
 from router.control.internal.policy_checks import Refusal
-from router.control.internal.policy_external import MAX_BODY_BYTES, read_body
+from router.control.internal.policy_external import read_body
 from router.control.internal.policy_store import PolicyStore
 from router.log import Logger
 from router.routing.access import InternalTable
@@ -42,7 +42,7 @@ class InternalApi:
 
     def application(self) -> web.Application:
         """Return what serves the API."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[answers.errors(self._logger)])
+        app = web.Application(middlewares=[answers.errors(self._logger)])
         app.on_response_prepare.append(answers.finish_headers([]))
         app.router.add_get(f"{BASE}/policies", self._policies)
         app.router.add_get(f"{BASE}/policies_last_updated", self._last_updated)
