@@ -62,4 +62,6 @@ def _address(client: tuple[str, int] | None) -> str:
     if client is None:
         return ""
     ip, port = client
+    # The listeners take IPv4 on sockets of IPv6, where the kernel writes its addresses in another way.
+    ip = ip.removeprefix("::ffff:")
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

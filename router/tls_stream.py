@@ -169,7 +169,7 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._state = _CLOSED
         self._raw.write(_PLAIN_HTTP_ANSWER)
         self._raw.close()
-        self._fail(ssl.SSLError("plain HTTP on a TLS port"))
+        self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "plain HTTP on a TLS port"))
         return True
 
     def _refuse_protocols(self, hello: HelloReader, data: bytes | memoryview) -> bool:
@@ -184,7 +184,7 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._raw.write(_NO_APPLICATION_PROTOCOL)
         self._raw.close()
         names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered)
-        self._fail(ssl.SSLError(f"client offers no protocol that is spoken here: {names}"))
+        self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, f"client offers no protocol that is spoken here: {names}"))
         return True
 
     def _choose(self, choice: Choice, data: bytes | memoryview) -> bool:
@@ -231,7 +231,7 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         if not self.ssl_object.session_reused:
             self._raw.write(_BAD_CERTIFICATE.get(self.ssl_object.version() or "", b""))
         self._raw.close()
-        self._fail(CertificateRefused(reason))
+        self._fail(CertificateRefused(ssl.SSL_ERROR_SSL, reason))
 
     def _fail(self, error: BaseException) -> None:
         failed, self._failed = self._failed, None

@@ -49,7 +49,10 @@ def test_who_shows_bad_certificates_without_end_does_not_fill_the_log() -> None:
     assert len(told(INFO, [CertificateRefused("again")] * 1000)) == 20
 
 
-@pytest.mark.parametrize(("client", "address"), [(("2001:db8::1", 5), "[2001:db8::1]:5"), (None, "")])
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [(("2001:db8::1", 5), "[2001:db8::1]:5"), (("::ffff:10.0.0.1", 5), "10.0.0.1:5"), (None, "")],
+)
 def test_client_is_told_as_in_the_access_log(client: tuple[str, int] | None, address: str) -> None:
     lines: list[bytes] = []
     HandshakeLog(Logger(level=DEBUG, sink=lines.append)).failed(client, "", ConnectionResetError())

@@ -233,7 +233,7 @@ def test_plain_http_is_told_where_it_is(server: ssl.SSLContext, authority: Autho
         b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
     )
     assert talk.wire.closed
-    assert len(talk.failures) == 1
+    assert [str(failure) for failure in talk.failures] == ["plain HTTP on a TLS port"]
 
 
 def test_what_is_neither_tls_nor_http_is_closed(server: ssl.SSLContext, authority: Authority) -> None:
