@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "tls_front": {"config", "tls", "tls_client_rules"},
     "sync": {"routing"},
     "backend": {"read_buffer", "routing", "tls_stream", "wire"},
-    "proxy": {"backend", "log", "metrics", "routing", "wire"},
+    "proxy": {"backend", "log", "log_limit", "metrics", "routing", "wire"},
     "frontend": {"proxy", "read_buffer", "wire"},
     "assembly": {
         "backend",

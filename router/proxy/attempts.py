@@ -23,6 +23,7 @@ from router.backend.failure import (
 from router.log import Logger
 from router.metrics import Counters
 from router.proxy import reply
+from router.proxy.attempt_log import AttemptLog
 from router.proxy.exchange import Exchange
 from router.proxy.observer import Observer
 from router.proxy.rewrite import RewriteOptions
@@ -101,6 +102,7 @@ class Attempts:
         self.counters = counters
         self.observers = observers
         self._logger = logger
+        self.log = AttemptLog(logger)
         self.board = neighbours.board
         self._report_failed = report_failed
         self._report_marked = neighbours.report_marked
@@ -166,9 +168,13 @@ class Attempts:
         if failure is None and not exchange.must_stick and self.balancer.all_overloaded(pool.candidates()):
             # What is free has the weight 0, and is kept for requests that name it.
             self.counters.backend_exhausted_conns += 1
+            self.log.connection_limit(exchange)
             exchange.answer(reply.connection_limit(exchange.head.host))
             return
-        self._give_up(exchange, failure or BackendFailure(NO_ENDPOINT, "No endpoints available"))
+        unavailable = BackendFailure(NO_ENDPOINT, "No endpoints available")
+        if failure is None or not pool.endpoints:
+            self.log.no_endpoint(exchange, unavailable)
+        self._give_up(exchange, failure or unavailable)
 
     def _admits(self, exchange: Exchange, endpoint: Endpoint) -> bool:
         """Whether the route's policy lets this caller reach this instance (GOROUTER.md §9.5)."""
@@ -224,7 +230,7 @@ class Attempts:
             self._dial(exchange, endpoint)
             return
         exchange.uncount()
-        self.log_failure(exchange, failure)
+        self.log.failed(exchange, failure)
         if exchange.service is None:
             self._punish(exchange, endpoint, failure)
         self._note_failure(exchange, endpoint, failure)
@@ -286,35 +292,6 @@ class Attempts:
         if exchange.upgrade:
             self.counters.websocket_failures += 1
         exchange.answer(reply.backend_failure(failure))
-
-    def log_failure(self, exchange: Exchange, failure: BackendFailure) -> None:
-        """Say why an attempt failed; operators look for this line."""
-        endpoint = exchange.endpoint
-        connection = exchange.last_connection
-        self._logger.error(
-            "backend-endpoint-failed",
-            error=failure.text,
-            failure=failure.kind.name,
-            retriable=failure.kind.retry != 0,
-            attempt=exchange.attempts,
-            vcap_request_id=exchange.request_id.decode(),
-            host=exchange.head.host.decode("latin-1"),
-            backend=endpoint.address if endpoint else "",
-            application_id=endpoint.record.app if endpoint else "",
-            instance_id=endpoint.record.instance_id if endpoint else "",
-            **{
-                "num-endpoints": len(exchange.pool.endpoints) if exchange.pool else 0,
-                "got-connection": connection is not None,
-                "conn-reused": connection is not None and connection.reused,
-            },
-            **_trace(exchange),
-        )
-
-
-def _trace(exchange: Exchange) -> dict[str, str]:
-    if not exchange.trace_id:
-        return {}
-    return {"trace-id": exchange.trace_id.decode(), "span-id": exchange.span_id.decode()}
 
 
 def _is_unseen(exchange: Exchange, failure: BackendFailure) -> bool:

@@ -140,6 +140,7 @@ class Proxy(Attempts):
         assert pool is not None
         if self.balancer.all_overloaded(pool.endpoints):
             self.counters.backend_exhausted_conns += 1
+            self.log.connection_limit(exchange)
             return reply.connection_limit(head.host)
         refused = self._check_size(exchange, pool)
         if refused is not None:
