@@ -47,7 +47,7 @@ from router.tls_client_rules import subject_text
 from router.tls_front import FrontTls
 from router.tls_stream import TlsStream
 from router.wire.dropsonde import Encoder
-from router.wire.http2 import Limits
+from router.wire.http2_limits import Limits
 
 if TYPE_CHECKING:
     from router.config.findings import Findings

@@ -96,9 +96,7 @@ IMPURE = {
 LINES_OF_A_MODULE = 400
 LINES_OF_A_FUNCTION = 50
 LONGER_MODULES = {
-    "control/internal/policies_jetstream.py": "one protocol: how parts and root are read, replaced and cleaned up",
     "frontend/http1.py": "one connection's states and the callbacks that change them belong on one page",
-    "wire/http2.py": "one state machine: what each kind of frame does to a stream and to the connection",
 }
 NAMES_NOT_USED = ("upstream", "downstream", "manager", "helper", "util")
 

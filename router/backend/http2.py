@@ -14,8 +14,9 @@ from router.backend.dial import Noting, is_quiet
 from router.backend.failure import EOF, PROTOCOL, REFUSED, STREAM_RESET, BackendFailure, of_lost
 from router.backend.http2_stream import BackendStream
 from router.routing.pool import Endpoint
-from router.wire.http2 import Engine, Limits
+from router.wire.http2 import Engine
 from router.wire.http2_frames import CANCEL, HTTP_1_1_REQUIRED, NO_ERROR, REFUSED_STREAM
+from router.wire.http2_limits import Limits
 
 if TYPE_CHECKING:
     from router.backend.shared import SharedConnections

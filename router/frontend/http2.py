@@ -11,8 +11,9 @@ from time import monotonic
 from router.frontend.connection import LAST_REQUEST_S, LINGER_S, FrontendConnection, FrontendOptions, Served
 from router.frontend.http2_stream import Http2Stream
 from router.proxy.forward import Proxy
-from router.wire.http2 import Engine, Limits
+from router.wire.http2 import Engine
 from router.wire.http2_frames import CANCEL, ENHANCE_YOUR_CALM, SETTINGS_TIMEOUT, ConnectionFault
+from router.wire.http2_limits import Limits
 from router.wire.http2_stream import Stream
 
 _OPEN, _LINGER, _CLOSED = range(3)

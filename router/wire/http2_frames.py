@@ -81,10 +81,8 @@ class StreamFault(Exception):
 # Reading payloads. All raise `ConnectionFault` for what no endpoint may send.
 
 
-def without_padding(payload: bytes, flags: int) -> bytes:
-    """Return the payload of DATA or HEADERS without its padding."""
-    if not flags & PADDED:
-        return payload
+def without_padding(payload: bytes) -> bytes:
+    """Return the payload of a `PADDED` DATA or HEADERS without its padding."""
     if not payload:
         raise ConnectionFault(FRAME_SIZE_ERROR, "padded frame without a pad length")
     padding = payload[0]

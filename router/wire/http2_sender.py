@@ -1,9 +1,10 @@
 """The sending half of an HTTP/2 connection (RFC 9113): frames out, windows, and what waits for them.
 
-Owns the streams that are open and the bytes to be written; reading is the engine's (`wire.http2`), which is this
-half and the other.
+Owns the streams that are open and the bytes to be written. The other half is `wire.http2_receiver`, and
+`wire.http2` makes a connection of both.
 """
 
+from router.wire.http2_closed import ENDED, RESET_BY_US, ClosedStreams
 from router.wire.http2_frames import (
     DATA,
     DEFAULT_WINDOW,
@@ -20,11 +21,9 @@ from router.wire.http2_frames import (
     reset_frame,
 )
 from router.wire.http2_hpack import Encoder
-from router.wire.http2_stream import Allowance, Stream
+from router.wire.http2_limits import Allowance
+from router.wire.http2_stream import Stream
 
-ENDED, RESET_BY_PEER, RESET_BY_US, NEVER_OPEN, FORGOTTEN = range(5)
-"""How a stream ended, as far as it is remembered."""
-_CLOSED_REMEMBERED = 128
 _BUFFERED_BYTES = 16384
 """A stream with more than this waiting to be sent takes no more."""
 _PUMPED_BYTES = 65536
@@ -58,15 +57,17 @@ class Sender:
         self._encoder = Encoder()
         self._send_window = DEFAULT_WINDOW
         self._peer_window = DEFAULT_WINDOW
-        self._closed: dict[int, int] = {}
-        self._forgotten = 0
+        self._closed = ClosedStreams()
         self._out: list[bytes] = []
+        self._unsent_ends: set[int] = set()
+        """Streams that we have ended since output was last taken, of which the peer cannot know yet."""
         self._control_bytes = 0
         """Answers written since the connection last took anything."""
 
     def take_output(self) -> bytes:
         """Return what is to be written to the connection."""
         out, self._out = self._out, []
+        self._unsent_ends.clear()
         if self.writable:
             self._control_bytes = 0
         return out[0] if len(out) == 1 else b"".join(out)
@@ -217,6 +218,7 @@ class Sender:
 
     def _local_end(self, stream: Stream) -> None:
         stream.local_ended = True
+        self._unsent_ends.add(stream.id)
         self._resets.give(1)
         if stream.remote_ended:
             self._close(stream, ENDED)
@@ -230,20 +232,7 @@ class Sender:
         self.blocked.pop(stream.id, None)
         if stream.unwanted:
             self.lingering.pop(stream.id, None)
-        self._remember(stream.id, how)
-
-    def _remember(self, stream_id: int, how: int) -> None:
-        closed = self._closed
-        closed[stream_id] = how
-        if len(closed) > _CLOSED_REMEMBERED:
-            oldest = next(iter(closed))
-            if closed.pop(oldest) != ENDED:
-                self._forgotten = max(self._forgotten, oldest)
-
-    def _how_closed(self, stream_id: int) -> int:
-        """Return how a stream that is not open has ended, `ENDED` only if that was not long ago."""
-        default = FORGOTTEN if stream_id <= self._forgotten else NEVER_OPEN
-        return self._closed.get(stream_id, default)
+        self._closed.remember(stream.id, how)
 
     # For the reading half.
 

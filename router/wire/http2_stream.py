@@ -1,4 +1,4 @@
-"""One stream of an HTTP/2 connection, as far as the protocol goes, and the allowances its peer has.
+"""One stream of an HTTP/2 connection, as far as the protocol goes.
 
 Frontend and backend make their own kinds of streams of it; the engine (`wire.http2`) keeps the state.
 """
@@ -93,38 +93,3 @@ class Stream(ABC):
         """Forget what waits."""
         self.pending.clear()
         self.pending_bytes = 0
-
-
-class Allowance:
-    """How often something may happen: so many times at once and a second, and more if it is earned.
-
-    Args:
-        rate: times a second.
-        most: times at once, however much was earned; at the beginning it is ``rate``.
-    """
-
-    __slots__ = ("_left", "_most", "_rate", "_since")
-
-    def __init__(self, rate: int, most: int) -> None:
-        self._left = float(rate)
-        self._rate = rate
-        self._most = most
-        self._since = 0.0
-
-    def take(self, now: float) -> bool:
-        """Use one; False if there is none. ``now`` is monotonic seconds."""
-        self._left -= 1
-        if self._left < 0:
-            # Time fills it up only now, so that all the ordinary cases cost a subtraction.
-            earned = min((now - self._since) * self._rate, self._rate) if self._since else self._rate
-            self._since = now
-            self._left += earned
-            if self._left < 0:
-                self._left += 1
-                return False
-        return True
-
-    def give(self, count: int) -> None:
-        """Something useful was done."""
-        if self._left < self._most:
-            self._left += count

@@ -1,7 +1,8 @@
 """An HTTP/2 engine without a transport: what a peer sends it goes in as frames, and so comes out what it says."""
 
-from router.wire.http2 import Engine, Limits
+from router.wire.http2 import Engine
 from router.wire.http2_hpack import Field
+from router.wire.http2_limits import Limits
 from router.wire.http2_stream import Stream
 from tests.support.h2peer import GOAWAY, PREFACE, RST_STREAM, Frame, settings, split
 

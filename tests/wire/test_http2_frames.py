@@ -27,11 +27,10 @@ def test_long_blocks_are_continued(size: int, kinds: list[int]) -> None:
 
 
 def test_padding_is_taken_off() -> None:
-    assert frames.without_padding(b"\x02ab\0\0", frames.PADDED) == b"ab"
-    assert frames.without_padding(b"\x02ab\0\0", 0) == b"\x02ab\0\0"
-    assert frames.without_padding(b"\x00", frames.PADDED) == b""
+    assert frames.without_padding(b"\x02ab\0\0") == b"ab"
+    assert frames.without_padding(b"\x00") == b""
     with pytest.raises(frames.ConnectionFault):
-        frames.without_padding(b"\x01", frames.PADDED)
+        frames.without_padding(b"\x01")
 
 
 def test_reserved_bits_are_ignored() -> None:

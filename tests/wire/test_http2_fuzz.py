@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings, strategies
 
-from router.wire.http2 import Limits
+from router.wire.http2_limits import Limits
 from tests.support.h2engine import Peer
 from tests.support.h2peer import block, frame, get, headers
 

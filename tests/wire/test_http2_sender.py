@@ -1,6 +1,6 @@
 """What an engine sends, and when: windows of streams and the connection, fairness, what waits."""
 
-from router.wire.http2 import Limits
+from router.wire.http2_limits import Limits
 from tests.support.h2engine import Peer, outcome
 from tests.support.h2peer import (
     CONTINUATION,

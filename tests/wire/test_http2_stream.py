@@ -1,31 +1,6 @@
-"""Allowances, i.e. how often something may happen, and what waits on a stream."""
+"""What waits on a stream."""
 
-from router.wire.http2_stream import Allowance
 from tests.support.h2engine import Heard
-
-
-def taken(allowance: Allowance, now: float, most: int = 1000) -> int:
-    """How often something is allowed at one moment."""
-    return next(count for count in range(most + 1) if not allowance.take(now))
-
-
-def test_at_first_a_second_and_a_burst_are_allowed() -> None:
-    assert taken(Allowance(10, 100), 5.0) == 20
-
-
-def test_time_fills_it_up_to_a_second_but_no_further() -> None:
-    allowance = Allowance(10, 100)
-    taken(allowance, 5.0)
-    assert taken(allowance, 5.5) <= 5
-    assert taken(allowance, 1000.0) == 10
-
-
-def test_what_is_earned_lasts_up_to_the_limit() -> None:
-    allowance = Allowance(10, 100)
-    taken(allowance, 5.0)
-    for _ in range(500):
-        allowance.give(1)
-    assert 95 <= taken(allowance, 5.0) <= 110
 
 
 def test_bytes_that_wait_are_taken_in_order_and_counted() -> None:
