@@ -125,7 +125,6 @@ TESTED_ELSEWHERE = {
     "control/internal/policy_bucket.py": "tests/control/internal/test_policies_jetstream.py, on a real server",
     "control/internal/services.py": "tests/e2e/test_internal.py: it only holds together what is tested there",
     "control/run.py": "tests/e2e: every router there is started by it",
-    "control/signals.py": "tests/control/test_process.py and tests/e2e/test_drain.py",
     "control/status_tls.py": "tests/control/test_admin.py",
     "control/worker_process.py": "tests/control/test_supervisor.py",
     "dev/command.py": "tests/e2e/test_dev.py",

@@ -16,7 +16,9 @@ QUIT_STATUS = 2
 
 
 class Signals:
-    """The handlers in force; use as a context manager inside the running loop.
+    """The handlers in force; use as a context manager inside the running loop, once in a process.
+
+    Afterwards all these signals are ignored.
 
     Args:
         handlers: called by the loop, between two of its callbacks.
@@ -40,9 +42,13 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # What comes from here on is too late to mean anything. By default it would end the process, with another
+        # status than the one it has earned: drain scripts repeat SIGUSR1 until the process is gone.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         for number in self._handlers:
             self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _quit(self, number: int, frame: FrameType | None) -> None:
         faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
