@@ -6,7 +6,14 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from router.control import nats_link
 from tests.support.nats import Connect, NatsServer
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for seconds is no server that does not answer."""
+    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT_S", 30.0)
 
 
 @pytest.fixture

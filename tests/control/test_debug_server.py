@@ -111,7 +111,6 @@ async def test_command_line_is_shown(debugged: Debugged) -> None:
 async def test_memory_is_traced_only_while_somebody_asks(debugged: Debugged) -> None:
     asking = asyncio.create_task(debugged.ask("/debug/pprof/heap?seconds=0.2"))
     await eventually(tracemalloc.is_tracing, "the tracing")
-    assert (await debugged.ask("/debug/pprof/heap?seconds=0.2"))[0] == 409
     kept = [bytes(1000) for _ in range(1000)]
     status, text = await asking
 
@@ -119,6 +118,17 @@ async def test_memory_is_traced_only_while_somebody_asks(debugged: Debugged) -> 
     assert "test_debug_server.py" in text
     assert not tracemalloc.is_tracing()
     assert kept
+
+
+async def test_memory_is_traced_for_one_at_a_time(debugged: Debugged) -> None:
+    asking = asyncio.create_task(debugged.ask("/debug/pprof/heap?seconds=60"))
+    await eventually(tracemalloc.is_tracing, "the tracing")
+    assert (await debugged.ask("/debug/pprof/heap?seconds=60"))[0] == 409
+    await debugged.server.close()
+    with pytest.raises(aiohttp.ClientError):
+        await asking
+
+    assert not tracemalloc.is_tracing()
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "61", "nan", "inf", "x"])

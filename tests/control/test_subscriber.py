@@ -14,12 +14,13 @@ from nats.aio.msg import Msg
 from router.certs import Authority, issue, make_ca
 from router.config.schema import Config
 from router.config.sections import Nats, NatsHost
+from router.control import nats_link
 from router.control.registry_log import make_registry
 from router.control.subscriber import NatsUnavailable, Subscriber
 from router.log import Logger
 from router.wire.announcement import decode_start
 from tests.support.eventually import eventually
-from tests.support.nats import Connect, NatsServer
+from tests.support.nats import Connect, NatsServer, settle
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
 
@@ -42,8 +43,11 @@ class Hearing:
         self.changes.append(self.registry.take_changes())
 
     async def begin(self) -> None:
+        """Return when the server has the subscriptions: what others say from now on is heard."""
         await self.subscriber.connect()
         await self.subscriber.start()
+        assert self.subscriber._link is not None
+        await settle(self.subscriber._link.client)
 
     def table(self) -> dict[str, list[str]]:
         document = msgspec.json.decode(b"".join(self.registry.routes_json()))
@@ -74,7 +78,7 @@ async def hearing(nats_server: NatsServer) -> AsyncIterator[Hearing]:
 async def publish(client: Client, *payloads: bytes, subject: str = "router.register") -> None:
     for payload in payloads:
         await client.publish(subject, payload)
-    await client.flush()
+    await settle(client)
 
 
 # Messages.
@@ -245,7 +249,7 @@ async def listen(client: Client, subject: str) -> list[bytes]:
         heard.append(message.data)
 
     await client.subscribe(subject, cb=keep)
-    await client.flush()
+    await settle(client)
     return heard
 
 
@@ -269,7 +273,7 @@ async def test_agents_are_asked_only_when_we_listen(nats_server: NatsServer, con
         await client.publish("router.register", message("a.test"))
 
     await client.subscribe("router.start", cb=announce)
-    await client.flush()
+    await settle(client)
     hearing = Hearing(hosts(nats_server))
     await hearing.begin()
 
@@ -286,7 +290,7 @@ async def test_dropped_messages_are_counted_and_asked_for_again(nats_server: Nat
     await publish(client, *[message(f"{number}.test") for number in range(2000)])
 
     await eventually(lambda: hearing.subscriber.dropped_messages, "dropped messages")
-    await eventually(lambda: len(starts) == 2, "router.start once more")
+    await eventually(lambda: len(starts) >= 2, "router.start once more")
     await hearing.subscriber.close()
 
 
@@ -312,8 +316,9 @@ async def test_absent_nats_is_an_error_that_names_every_server() -> None:
     await hearing.subscriber.close()
 
 
-@pytest.mark.slow
-async def test_server_that_never_greets_is_given_up() -> None:
+async def test_server_that_never_greets_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nats_link, "CONNECT_TIMEOUT_S", 0.1)
+
     async def wait_for_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -511,7 +516,8 @@ async def test_server_that_hangs_is_noticed(tmp_path: Path) -> None:
     next(server for server in servers if first["host"].endswith(f":{server.port}")).freeze()
 
     await eventually(lambda: hearing.logged("nats-connection-reconnected"), "the take-over")
-    assert hearing.subscriber.connected
+    # With pings so often, a server that is merely slow may be left too.
+    await eventually(lambda: hearing.subscriber.connected, "a connection")
     await hearing.subscriber.close()
     for server in servers:
         server.kill()

@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
+from tests.support.nats import settle
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.recorder import RecordingBackend
 from tests.support.waiting import wait_until
@@ -86,14 +87,14 @@ class Announcer:
 
     async def _publish(self, subject: str, payload: bytes) -> None:
         await self._client.publish(subject, payload)
-        await self._client.flush()
+        await settle(self._client)
 
     async def _listen(self, subject: str) -> None:
         async def keep(message: Msg) -> None:
             self.seen.append((message.subject, message.data))
 
         await self._client.subscribe(subject, cb=keep)
-        await self._client.flush()
+        await settle(self._client)
 
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)

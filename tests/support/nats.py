@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from router.certs import Authority, issue
 from tests.support.broker import EXECUTABLE
 from tests.support.ports import free_port
+from tests.support.processes import freeze
 from tests.support.waiting import wait_until
 
 Connect = Callable[[], Awaitable[Client]]
@@ -81,9 +82,7 @@ class NatsServer:
     def freeze(self) -> None:
         """Keep it from running, its connections staying open."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        # Its threads stop one by one, and one that has not yet may still answer.
-        wait_until(lambda: _is_stopped(self._process), "the server stands still")
+        freeze(self._process.pid)
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -115,9 +114,3 @@ async def settle(client: Client) -> None:
     """
     await client.flush()
     await client.flush()
-
-
-def _is_stopped(process: "subprocess.Popen[bytes] | None") -> bool:
-    assert process is not None
-    tasks = Path(f"/proc/{process.pid}/task").glob("*/stat")
-    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)

@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import signal
 from pathlib import Path
+
+from tests.support.waiting import wait_until
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -26,6 +29,18 @@ def command_line(pid: int) -> list[str]:
 def is_alive(pid: int) -> bool:
     """True unless the process is gone or a zombie."""
     return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def freeze(pid: int) -> None:
+    """Stop a process, and return when it stands still: its threads stop one by one, some may still be at work."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: stands_still(pid), f"process {pid} stands still")
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
 
 def in_session(session: int) -> list[int]:

@@ -23,7 +23,7 @@ from router.routing.internal_records import DropName, PutName, SetInternalState
 from router.wire.discovery import GREET, REGISTER, START, UNREGISTER, NameRegistration, decode_start
 from router.wire.discovery import encode_registration as encode
 from tests.support.eventually import eventually
-from tests.support.nats import Connect, NatsServer
+from tests.support.nats import Connect, NatsServer, settle
 
 NAME = "x.apps.internal"
 A, B = "10.255.1.1", "10.255.1.2"
@@ -117,7 +117,7 @@ def at(ip: str, *names: str, **fields: Any) -> bytes:
 async def publish(client: Client, subject: str, *payloads: bytes) -> None:
     for payload in payloads:
         await client.publish(subject, payload)
-    await client.flush()
+    await settle(client)
 
 
 # Messages.
@@ -221,7 +221,7 @@ async def test_announcements_are_asked_for_once_they_can_be_heard(hear: Hear, co
         await client.publish(REGISTER, at(A))
 
     await client.subscribe(START, cb=announce)
-    await client.flush()
+    await settle(client)
     hearing = await hear(register_interval=90.5, staleness_threshold=200.5)
     await eventually(lambda: hearing.names() == {NAME: [A]}, "the answer to start")
     start = decode_start(starts[0].data)
@@ -323,7 +323,7 @@ async def test_every_fresh_link_asks_for_announcements(nats_server: NatsServer, 
         starts.append(message)
 
     await client.subscribe(START, cb=hear_start)
-    await client.flush()
+    await settle(client)
     discovery = Hearing(nats_server).discovery
     for count in (1, 2):
         link = await dial(NatsHost(hostname="127.0.0.1", port=nats_server.port), LinkOptions(), lambda error: None)

@@ -97,13 +97,13 @@ async def test_a_server_without_jetstream_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.control.internal.policy_bucket.REQUEST_S", 0.05)
     server = jetstream_server(tmp_path)
     server.start()
     try:
         async with connected(server) as bucket:
             await bucket.open()
             server.freeze()
+            monkeypatch.setattr("router.control.internal.policy_bucket.REQUEST_S", 0.05)
             with pytest.raises(BucketError, match=r"no answer within 0\.05 s"):
                 await bucket.root()
     finally:
