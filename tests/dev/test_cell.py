@@ -7,7 +7,7 @@ from nats.aio.msg import Msg
 
 from router.dev.cell import AGENT, speak
 from router.wire.identities import SNAPSHOT, decode_said
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 
 
 async def test_agent_says_who_has_which_address(nats_server: NatsServer) -> None:
@@ -16,7 +16,7 @@ async def test_agent_says_who_has_which_address(nats_server: NatsServer) -> None
     url = f"nats://127.0.0.1:{nats_server.port}"
     await client.connect(url)
     await client.subscribe(SNAPSHOT, cb=said.put)
-    await client.flush()
+    await settle(client)
     speaking = asyncio.ensure_future(speak(url, 2, 5000, stop=stop))
     async with asyncio.timeout(20):
         snapshot = decode_said((await said.get()).data)

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from router.dev.names import NameAnnouncer
 from router.registrar.bus import BusUnavailable
 from router.wire.discovery import REGISTER, START, UNREGISTER, NameRegistration, decode_register
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 from tests.support.ports import free_port
 
 
@@ -38,7 +38,7 @@ async def hearing(server: NatsServer, ip: str) -> AsyncIterator[Heard]:
     heard = Heard(client, ip)
     await client.connect(f"nats://127.0.0.1:{server.port}")
     await client.subscribe("service-discovery.*", cb=heard.take)
-    await client.flush()
+    await settle(client)
     yield heard
     await client.close()
 

@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from router.dev.places import free_port
 from router.dev.samples import serve
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 
 
 class Served:
@@ -50,7 +50,7 @@ async def served(nats_server: NatsServer, app: str, number: int = 0) -> AsyncIte
     await client.connect(url)
     await client.subscribe("router.register", cb=hear)
     await client.subscribe("router.unregister", cb=hear)
-    await client.flush()
+    await settle(client)
     serving = asyncio.ensure_future(serve(app, number, url, stop=stop))
     await until(lambda: bool(said))
     async with aiohttp.ClientSession() as http:
@@ -109,7 +109,7 @@ async def test_backend_serves_inside_alone_and_tells_who_calls(nats_server: Nats
     url = f"nats://127.0.0.1:{nats_server.port}"
     await client.connect(url)
     await client.subscribe("*.register", cb=said.put)
-    await client.flush()
+    await settle(client)
     port = free_port(5000, ["127.0.20.13"], [])
     serving = asyncio.ensure_future(serve("backend", 3, url, port, stop=stop))
     async with asyncio.timeout(20):

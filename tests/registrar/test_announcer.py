@@ -19,7 +19,7 @@ from router.registrar.announcer import Announcer, Observer
 from router.registrar.bus import BusUnavailable
 from router.wire.announcement import Announcement, RouterStart
 from tests.support.eventually import eventually
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
 
@@ -40,7 +40,7 @@ class Heard:
         self._news.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self._news.clear()
                 await self._news.wait()
@@ -87,7 +87,7 @@ class Recording(Observer):
         self._tell(f"unreachable {told}")
 
     async def until(self, event: str, count: int = 1) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(each.startswith(event) for each in self.events) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -99,7 +99,7 @@ async def heard(nats_server: NatsServer) -> AsyncIterator[Heard]:
     await client.connect(url(nats_server))
     listener = Heard(client)
     await client.subscribe("router.*", cb=listener.take)
-    await client.flush()
+    await settle(client)
     yield listener
     await client.close()
 
@@ -150,7 +150,10 @@ async def test_start_of_a_router_has_everything_announced_at_once(nats_server: N
         await heard.until_count("register", 2)
 
 
-async def test_greeting_is_sent_and_its_answer_sets_the_interval(nats_server: NatsServer, heard: Heard) -> None:
+async def test_greeting_is_sent_and_its_answer_sets_the_interval(
+    nats_server: NatsServer, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.registrar.announcer.GREET_PATIENCE_S", 3600.0)
     seen = Recording()
     async with announcer(nats_server, observer=seen) as tested:
         assert tested.interval_s == 20
@@ -284,7 +287,7 @@ async def test_leaving_that_is_cancelled_again_is_done_nevertheless(nats_server:
     with pytest.raises(asyncio.CancelledError):
         await task
     await heard.until_count("unregister", 1)
-    await eventually(lambda: open_sockets(os.getpid()) == before, "its connection is gone")
+    await eventually(lambda: open_sockets(os.getpid()) <= before, "its connection is gone")
 
 
 async def test_announcer_that_was_closed_or_entered_says_so(nats_server: NatsServer) -> None:
@@ -496,9 +499,8 @@ async def test_flapping_nats_leaves_no_socket_behind(nats_server: NatsServer) ->
             await seen.until("disconnected", round_ + 1)
             nats_server.start()
             await seen.until("connected", round_ + 2)
-        assert open_sockets(os.getpid()) == before
-    await asyncio.sleep(0)
-    assert open_sockets(os.getpid()) == before - 1
+        await eventually(lambda: open_sockets(os.getpid()) <= before, "lost connections are closed")
+    await eventually(lambda: open_sockets(os.getpid()) < before, "the last connection is closed")
 
 
 async def test_other_server_is_used_when_one_is_dead(nats_server: NatsServer, heard: Heard) -> None:
@@ -512,7 +514,7 @@ async def test_absent_servers_are_named_without_their_passwords() -> None:
     ports = [free_port(), free_port()]
     servers = [f"nats://me:secret@127.0.0.1:{port}" for port in ports]
     with pytest.raises(BusUnavailable) as caught:
-        async with Announcer(servers, connect_timeout_s=0.5):
+        async with Announcer(servers, connect_timeout_s=2.0):
             pass
     text = str(caught.value)
     assert all(f"nats://127.0.0.1:{port}" in text for port in ports)

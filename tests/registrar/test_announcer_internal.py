@@ -27,7 +27,7 @@ class Containers:
         await self.said.put(message)
 
     async def next(self, subject: str) -> Msg:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (message := await self.said.get()).subject != f"service-discovery.{subject}":
                 pass
         return message

@@ -32,7 +32,7 @@ def test_app_is_reached_while_it_runs_and_unknown_afterwards(
 def test_draining_app_is_withdrawn_before_it_stops_to_serve(
     nats_server: NatsServer, router: RunningRouter
 ) -> None:
-    with RunningApp("living", nats_server.port, "app.test", drain_s=2) as app:
+    with RunningApp("living", nats_server.port, "app.test", drain_s=6) as app:
         wait_until(lambda: status_of(router.port, "app.test") == 200, "the app is routed")
         app.process.terminate()
         wait_until(lambda: status_of(router.port, "app.test") == 404, "the route is gone")

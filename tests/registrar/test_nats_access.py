@@ -38,7 +38,7 @@ async def test_server_with_a_user_is_entered_with_awkward_credentials(tmp_path: 
             assert announcer.connected
         wrong = Nats(hosts=settings.hosts, user="na:ts", pass_="wrong")
         with pytest.raises(BusUnavailable, match="Authorization Violation"):
-            async with Announcer(servers(wrong), connect_timeout_s=0.5):
+            async with Announcer(servers(wrong), connect_timeout_s=3):
                 pass
     finally:
         server.kill()
@@ -71,7 +71,7 @@ async def test_tls_without_the_right_certificates_is_refused(
     try:
         settings = section(server, authority, client=client)
         with pytest.raises(BusUnavailable, match=f"(?i){told}"):
-            async with Announcer(servers(settings), tls=tls_context(settings), connect_timeout_s=1):
+            async with Announcer(servers(settings), tls=tls_context(settings), connect_timeout_s=3):
                 pass
     finally:
         server.kill()
@@ -83,7 +83,7 @@ async def test_server_without_tls_gets_no_password_in_clear(
 ) -> None:
     context = ssl.create_default_context(cadata=authority.pair.certificate) if scheme == "nats" else None
     with pytest.raises(BusUnavailable, match="offers no TLS"):
-        async with Announcer([f"{scheme}://u:p@127.0.0.1:{nats_server.port}"], tls=context, connect_timeout_s=0.5):
+        async with Announcer([f"{scheme}://u:p@127.0.0.1:{nats_server.port}"], tls=context, connect_timeout_s=3):
             pass
 
 

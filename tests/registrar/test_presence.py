@@ -34,7 +34,7 @@ async def test_route_is_announced_once_its_port_accepts_connections(nats_server:
         Route(host="127.0.0.1", port=port, uris=["late.test"]),
         InternalRoute(ip="127.0.0.1", names=("at-once.internal",)),
     ]
-    async with asyncio.timeout(30), Presence(f"nats://127.0.0.1:{nats_server.port}", routes) as presence:
+    async with asyncio.timeout(60), Presence(f"nats://127.0.0.1:{nats_server.port}", routes) as presence:
         assert await said.get() == "service-discovery.register at-once.internal"
         assert len(presence.announced) == 1
         server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
@@ -55,7 +55,7 @@ async def test_address_that_only_routers_reach_is_announced_after_some_patience(
     monkeypatch.setattr("router.registrar.presence.PATIENCE_S", 0.01)
     client, said = await heard_by(nats_server)
     route = Route(host="127.0.0.1", port=free_port(), uris=["far.test"])
-    async with asyncio.timeout(30), Presence(f"nats://127.0.0.1:{nats_server.port}", [route]):
+    async with asyncio.timeout(60), Presence(f"nats://127.0.0.1:{nats_server.port}", [route]):
         assert await said.get() == "router.register far.test"
     await client.close()
 

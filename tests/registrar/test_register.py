@@ -16,7 +16,7 @@ from nats.aio.subscription import Subscription
 from router.registrar.announced import AnnouncementError
 from router.registrar.register import Arguments, read, read_interval
 from router.wire.announcement import Announcement, PoolSettings
-from tests.support.nats import NatsServer
+from tests.support.nats import NatsServer, settle
 from tests.support.ports import free_port
 
 COMMAND = [sys.executable, "-m", "router", "register"]
@@ -105,7 +105,7 @@ async def registrations(nats_server: NatsServer) -> AsyncIterator[Subscription]:
     client = Client()
     await client.connect(f"nats://127.0.0.1:{nats_server.port}")
     heard = await client.subscribe("router.*")
-    await client.flush()
+    await settle(client)
     yield heard
     await client.close()
 
@@ -170,9 +170,9 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_command_ends_with_1_when_no_nats_answers() -> None:
     port = free_port()
     nats = f"nats://u:secret@127.0.0.1:{port}"
-    result = run("--uri", "a.test", "--port", "1", "--nats", nats, "--connect-timeout", "0.3")
+    result = run("--uri", "a.test", "--port", "1", "--nats", nats, "--connect-timeout", "2")
     assert result.returncode == 1
-    assert f"no NATS server reachable within 0.3 s: nats://127.0.0.1:{port} (Connection refused)" in result.stderr
+    assert f"no NATS server reachable within 2 s: nats://127.0.0.1:{port} (Connection refused)" in result.stderr
 
 
 def test_command_tells_all_wrong_arguments_and_ends_with_2() -> None:

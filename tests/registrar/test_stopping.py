@@ -30,7 +30,7 @@ async def test_signal_sets_the_event(number: signal.Signals) -> None:
     stop = stop_on_signals()
     try:
         os.kill(os.getpid(), number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await stop.wait()
     finally:
         for each in SIGNALS:
@@ -62,7 +62,7 @@ async def test_hangup_reloads_if_something_can_be() -> None:
     stop = stop_on_signals(reloads.set)
     try:
         os.kill(os.getpid(), signal.SIGHUP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await reloads.wait()
         assert not stop.is_set()
     finally:
