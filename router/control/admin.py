@@ -19,14 +19,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
 from router.control.health import Health
+from router.control.health_http2 import IDLE_S, AlpnProtocol, HealthConnection, Http2Answer
 from router.control.listeners import listen_alone
 from router.http_server import set_up
 
 ALIVE_PATH = "/is-process-alive-do-not-use-for-loadbalancing"
 HEALTH_PATHS = ("/health", "/healthz")
-IDLE_S = 10.0
-"""A connection that sends nothing for this long is closed; Gorouter's read time-out."""
-
 _PLAIN = {"X-Content-Type-Options": "nosniff"}
 """Beside every error text, as Go's servers have it."""
 
@@ -40,20 +38,29 @@ class Admin:
 
     def __init__(self) -> None:
         self._runners: list[web.ServerRunner] = []
+        self._tls_servers: list[asyncio.Server] = []
+        self._http2: set[HealthConnection] = set()
         self._health_tls: ssl.SSLContext | None = None
 
-    async def open_health(self, health: Health, port: int, *, key: str, tls: ssl.SSLContext | None = None) -> int:
+    async def open_health(self, health: Health, port: int, *, key: str) -> int:
         """Serve health checks on all IPv4 interfaces. Returns the port; raises `ListenError` naming ``key``."""
+        return await self._open(_health_server(health), "0.0.0.0", port, key)
 
-        if tls is not None:
-            tls.sni_callback = self._switch_context
+    async def open_health_tls(self, health: Health, port: int, tls: ssl.SSLContext, *, key: str) -> int:
+        """Serve health checks over TLS, in the version of HTTP that ALPN chooses; otherwise as `open_health`."""
+        tls.sni_callback = self._switch_context
+        listening = listen_alone(key, "0.0.0.0", port)
+        server = _health_server(health)
+        await self._run(server)
 
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            return health_answer(request.path, health)
+        def accept() -> AlpnProtocol:
+            return AlpnProtocol(server, lambda: HealthConnection(answer, self._http2))
 
-        return await self._open(
-            web.Server(answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S), "0.0.0.0", port, key, tls
-        )
+        def answer(path: str) -> Http2Answer:
+            return _over_http2(health_answer(path, health))
+
+        self._tls_servers.append(await asyncio.get_running_loop().create_server(accept, sock=listening, ssl=tls))
+        return int(listening.getsockname()[1])
 
     def set_health_tls(self, context: ssl.SSLContext) -> None:
         """Show the certificate of this context from now on."""
@@ -89,7 +96,7 @@ class Admin:
             return await _show(request, documents, credentials())
 
         server = web.Server(answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S)
-        return await self._open(server, "127.0.0.1", port, key, None)
+        return await self._open(server, "127.0.0.1", port, key)
 
     async def open_deprecated(
         self,
@@ -122,23 +129,41 @@ class Admin:
             return await _show(request, documents, credentials(), refresh)
 
         server = web.Server(answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S)
-        return await self._open(server, address, port, key, None)
+        return await self._open(server, address, port, key)
 
     async def close(self) -> None:
         """Close the listeners and whatever connection is left."""
+        for listening in self._tls_servers:
+            listening.close()
+        for connection in list(self._http2):
+            connection.close()
         for runner in self._runners:
             await runner.cleanup()
+        self._tls_servers.clear()
         self._runners.clear()
 
-    async def _open(
-        self, server: web.Server, address: str, port: int, key: str, tls: ssl.SSLContext | None
-    ) -> int:
+    async def _open(self, server: web.Server, address: str, port: int, key: str) -> int:
         listening = listen_alone(key, address, port)
+        await web.SockSite(await self._run(server), listening).start()
+        return int(listening.getsockname()[1])
+
+    async def _run(self, server: web.Server) -> web.ServerRunner:
         runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await set_up(runner)
         self._runners.append(runner)
-        await web.SockSite(runner, listening, ssl_context=tls).start()
-        return int(listening.getsockname()[1])
+        return runner
+
+
+def _health_server(health: Health) -> web.Server:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return health_answer(request.path, health)
+
+    return web.Server(answer, access_log=None, logger=QUIET, keepalive_timeout=IDLE_S)
+
+
+def _over_http2(response: web.Response) -> Http2Answer:
+    lines = [f"{name}: {value}".encode() for name, value in response.headers.items()]
+    return Http2Answer(response.status, lines, response.body if isinstance(response.body, bytes) else b"")
 
 
 def health_answer(path: str, health: Health) -> web.Response:

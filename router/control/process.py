@@ -230,7 +230,7 @@ class ControlProcess:
             await self._admin.open_health(self._health, status.port, key="status.port")
         if has_tls_health(status):
             context = health_context(self._config)
-            await self._admin.open_health(self._health, status.tls.port, key="status.tls.port", tls=context)
+            await self._admin.open_health_tls(self._health, status.tls.port, context, key="status.tls.port")
 
     def _credentials(self) -> tuple[str, str]:
         return self._config.status.user, self._config.status.pass_

@@ -22,8 +22,7 @@ def health_context(config: Config) -> ssl.SSLContext:
     tls = config.status.tls
     pair = KeyPair(cert_chain=tls.certificate, private_key=tls.key)
     # Load balancers that ask for health have no certificate, whatever is demanded of clients.
-    # What answers them speaks HTTP/1.1 alone, and must not be taken at another word.
-    own = structs.replace(config, tls_pem=[pair], client_cert_validation="none", enable_http2=False)
+    own = structs.replace(config, tls_pem=[pair], client_cert_validation="none")
     try:
         return frontend_context(own)
     except TlsError as error:

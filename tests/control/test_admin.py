@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from msgspec import structs
 
 from router.certs import Authority, issue, make_ca
 from router.config.schema import Config
@@ -22,6 +23,7 @@ from router.control.status_tls import has_tls_health, health_context
 from router.routing.registrations import RegistryRules
 from router.routing.registry import Registry
 from router.tls import TlsError
+from tests.support.h2peer import PREFACE, SETTINGS, settings
 from tests.support.ports import free_port
 from tests.support.registry import announced
 
@@ -300,24 +302,39 @@ def tls_config(authority: Authority, name: str) -> Config:
     return Config(status=Status(tls=StatusTls(certificate=pair.certificate, key=pair.private_key)))
 
 
-async def test_health_over_tls_is_offered_in_http_1_alone(authority: Authority) -> None:
+@pytest.mark.parametrize(
+    ("offered", "allowed", "chosen"),
+    [
+        (["h2", "http/1.1"], True, "h2"),
+        (["http/1.1"], True, "http/1.1"),
+        ([], True, None),
+        (["h2", "http/1.1"], False, "http/1.1"),
+    ],
+)
+async def test_health_over_tls_is_answered_in_the_version_that_alpn_chooses(
+    authority: Authority, offered: list[str], allowed: bool, chosen: str | None
+) -> None:
     trusting = ssl.create_default_context(cadata=authority.pair.certificate)
-    trusting.set_alpn_protocols(["h2", "http/1.1"])
+    trusting.set_alpn_protocols(offered)
     async with admin() as made:
-        context = health_context(tls_config(authority, "health.test"))
-        port = await made.open_health(Health(), free_port(), key="status.tls.port", tls=context)
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname="health.test")
-        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
-        writer.close()
-        await writer.wait_closed()
+        context = health_context(structs.replace(tls_config(authority, "health.test"), enable_http2=allowed))
+        port = await made.open_health_tls(Health(), free_port(), context, key="status.tls.port")
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=trusting, server_hostname="health.test"
+        )
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == chosen
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" if chosen != "h2" else PREFACE + settings())
+        begun = await reader.readexactly(12)
+        # An HTTP/2 server begins with SETTINGS, on no stream.
+        assert begun == b"HTTP/1.1 503" if chosen != "h2" else begun[3:9] == bytes([SETTINGS, 0, 0, 0, 0, 0])
+        writer.transport.abort()
 
 
 async def test_health_over_tls_shows_the_certificate_of_the_last_reload(authority: Authority) -> None:
     trusting = ssl.create_default_context(cadata=authority.pair.certificate)
     async with admin() as made:
-        port = await made.open_health(
-            Health(), free_port(), key="status.tls.port", tls=health_context(tls_config(authority, "old.test"))
-        )
+        context = health_context(tls_config(authority, "old.test"))
+        port = await made.open_health_tls(Health(), free_port(), context, key="status.tls.port")
         url = f"https://127.0.0.1:{port}{ALIVE_PATH}"
         async with (
             aiohttp.ClientSession() as session,
