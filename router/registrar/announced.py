@@ -4,7 +4,7 @@ Owns what is said of a route; does not own when it is said (`registrar.announcer
 very bytes of the first announcement, for routers know it by them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -54,6 +54,29 @@ class Announced:
             raise AnnouncementError([f"the announcement of {_first_name(route)} and others is too large to send"])
         return announced
 
+    @classmethod
+    def all_of(
+        cls,
+        routes: Iterable[AnyRoute],
+        stamp_ns: int,
+        public: Dialect,
+        internal: Dialect,
+        own_interval_s: float | None,
+    ) -> "list[Announced]":
+        """Do as `of` for each route; `AnnouncementError` has the mistakes of all."""
+        problems: list[str] = []
+        accepted: list[Announced] = []
+        if own_interval_s is not None and not own_interval_s > 0:
+            problems.append("the interval must be above 0 seconds")
+        for route in routes:
+            try:
+                accepted.append(cls.of(route, stamp_ns, public, internal, own_interval_s))
+            except AnnouncementError as error:
+                problems += error.problems
+        if problems:
+            raise AnnouncementError(problems)
+        return accepted
+
     @property
     def register(self) -> str:
         return self.dialect.subjects.register
@@ -74,9 +97,20 @@ class Announced:
         return self.own_interval_s or self.dialect.interval_s
 
 
+def expect_announced(*given: Announced) -> None:
+    """Raise `TypeError` for what is none, such as a route itself."""
+    for each in given:
+        if not isinstance(each, Announced):
+            raise TypeError(f"expected what `announce` returned, not {type(each).__name__}")
+
+
 def route_problems(route: AnyRoute) -> list[str]:
     """Return one sentence for each mistake; nothing if the route can be announced."""
-    return name_problems(route) if isinstance(route, NameRegistration) else announcement_problems(route)
+    if isinstance(route, NameRegistration):
+        return name_problems(route)
+    if isinstance(route, Announcement):
+        return announcement_problems(route)
+    return [f"neither a Route nor an InternalRoute, but {type(route).__name__}"]
 
 
 def encoded(route: AnyRoute) -> bytes:

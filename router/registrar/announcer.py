@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from router.registrar.announced import Announced, AnnouncementError, AnyRoute, left_behind
+from router.registrar.announced import Announced, AnnouncementError, AnyRoute, expect_announced, left_behind
 from router.registrar.bus import Bus, Tls, server_problems
 from router.registrar.debts import Debts
 from router.registrar.dialect import INTERNAL, PUBLIC, Dialect
@@ -78,7 +78,9 @@ class Announcer:
 
     Raises:
         AnnouncementError: a server URL is malformed or the interval is not above 0.
-        RuntimeError: it is entered a second time, or something is announced after it was closed.
+        RuntimeError: it is entered a second time, or something is announced before it was entered or after it was
+            closed.
+        TypeError: what is to be updated or withdrawn is not what `announce` returned.
     """
 
     def __init__(
@@ -168,7 +170,7 @@ class Announcer:
         self, routes: Iterable[AnyRoute], *, interval_s: float | None = None
     ) -> list[Announced]:
         """Announce many routes, as `announce` does; if one is malformed, none is announced."""
-        self._refuse_if_closed()
+        self._refuse_unless_open()
         accepted = self._accept(routes, interval_s)
         await self._begin(accepted)
         return accepted
@@ -181,7 +183,8 @@ class Announcer:
         and treats a lost connection as `announce` and `withdraw` do; one that was withdrawn already is no reason
         not to announce the new. Without an interval of its own the new one has that of the old.
         """
-        self._refuse_if_closed()
+        self._refuse_unless_open()
+        expect_announced(announced)
         (accepted,) = self._accept([route], interval_s or announced.own_interval_s)
         was_announced = self._schedule.remove(announced)
         left = left_behind(announced, accepted) if was_announced else []
@@ -199,6 +202,7 @@ class Announcer:
         Returns once the NATS server has the messages. Without a connection they are sent when there is one again,
         as long as this announcer lives.
         """
+        expect_announced(*announced)
         await self._unregister([each for each in announced if self._schedule.remove(each)])
 
     async def deny(self, *routes: AnyRoute) -> bool:
@@ -244,20 +248,13 @@ class Announcer:
         if self._closing:
             raise RuntimeError("the announcer is closed: nothing is announced any more")
 
+    def _refuse_unless_open(self) -> None:
+        self._refuse_if_closed()
+        if self._task is None:
+            raise RuntimeError("the announcer was not entered: use it in `async with`")
+
     def _accept(self, routes: Iterable[AnyRoute], interval_s: float | None = None) -> list[Announced]:
-        problems: list[str] = []
-        accepted: list[Announced] = []
-        stamp = self._wall_clock_ns()
-        if interval_s is not None and not interval_s > 0:
-            problems.append("the interval must be above 0 seconds")
-        for route in routes:
-            try:
-                accepted.append(Announced.of(route, stamp, self._public, self._internal, interval_s))
-            except AnnouncementError as error:
-                problems += error.problems
-        if problems:
-            raise AnnouncementError(problems)
-        return accepted
+        return Announced.all_of(routes, self._wall_clock_ns(), self._public, self._internal, interval_s)
 
     async def _begin(self, accepted: Sequence[Announced]) -> None:
         self._enter(accepted)

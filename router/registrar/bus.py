@@ -66,6 +66,8 @@ class Bus:
         on_unreachable: Callable[[str], None] = lambda told: None,
         tls: Tls | None = None,
     ) -> None:
+        if tls is not None and not callable(tls) and not isinstance(tls, ssl.SSLContext):
+            raise TypeError(f"tls: expected an ssl.SSLContext or what makes one, not {type(tls).__name__}")
         self._servers = list(servers)
         self._name = name
         self._subjects = list(subjects)
@@ -302,6 +304,8 @@ async def _close(client: Client) -> None:
 
 def server_problems(server: str) -> list[str]:
     """Return what is wrong with a NATS URL; nothing if it is ``nats://`` or ``tls://[user:pass@]host[:port]``."""
+    if not isinstance(server, str):
+        return [f"a NATS URL is text, not {type(server).__name__}"]
     try:
         parts = urlsplit(server)
         port = parts.port

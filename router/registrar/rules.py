@@ -6,6 +6,8 @@ Stricter than a router is when it listens: routers accept nearly anything as a u
 import re
 from collections.abc import Callable
 
+import msgspec
+
 from router.wire.announcement import MAX_WEIGHT, Announcement, PoolSettings, encode_announcement
 from router.wire.discovery import MAX_NAMES, NameRegistration
 from router.wire.identities import IdentityError, normal_address
@@ -20,11 +22,31 @@ _OPAQUE = re.compile(r"[!-~]{0,255}\Z")
 
 def announcement_problems(announcement: Announcement) -> list[str]:
     """Return one sentence for each mistake; nothing if the announcement can be sent."""
+    if problem := _type_problem(announcement) or _type_problem(announcement.options):
+        return [problem]
     problems = [problem for uri in announcement.uris for problem in uri_problems(uri)]
     if not announcement.uris:
         problems.append("an announcement needs at least one uri")
     problems += _address_problems(announcement) + _other_problems(announcement)
     return problems or _refusals(announcement)
+
+
+def _type_problem(given: Announcement | NameRegistration | PoolSettings) -> str:
+    """Return the first field that is of another type than it should be; empty if none is.
+
+    Who has no type checker writes ``uris="app.example.com"``, and would announce a route for each letter.
+    """
+    fields = msgspec.structs.asdict(given)
+    if not isinstance(options := fields.get("options", PoolSettings()), PoolSettings):
+        return f"options: expected PoolSettings, got {type(options).__name__}"
+    # Has words of its own, which also tell the range.
+    fields.pop("weight", None)
+    try:
+        msgspec.convert(fields, type(given))
+    except msgspec.ValidationError as error:
+        told, _, place = str(error).partition(" - at ")
+        return f"{place.replace('$.', '').replace('`', '')}: {told[:1].lower()}{told[1:].replace('`', '')}"
+    return ""
 
 
 def _refusals(announcement: Announcement) -> list[str]:
@@ -38,6 +60,8 @@ def _refusals(announcement: Announcement) -> list[str]:
 
 def name_problems(registration: NameRegistration) -> list[str]:
     """Return one sentence for each mistake in what announces internal names; nothing if it can be sent."""
+    if problem := _type_problem(registration):
+        return [problem]
     problems = [problem for name in registration.names for problem in _name_problems(name)]
     if not 1 <= len(registration.names) <= MAX_NAMES:
         problems.append(f"an internal route needs 1 to {MAX_NAMES:,} names, not {len(registration.names):,}")

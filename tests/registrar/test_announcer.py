@@ -306,6 +306,33 @@ async def test_announcer_that_was_closed_or_entered_says_so(nats_server: NatsSer
     await tested.close()
 
 
+async def test_announcing_before_entering_is_refused(nats_server: NatsServer) -> None:
+    tested = announcer(nats_server)
+    with pytest.raises(RuntimeError, match="not entered"):
+        await tested.announce(ONE)
+    assert tested.announced == []
+
+
+async def test_what_is_no_route_or_was_not_announced_is_refused(nats_server: NatsServer) -> None:
+    wrong: Any = ONE
+    async with announcer(nats_server) as tested:
+        with pytest.raises(AnnouncementError, match="neither a Route nor an InternalRoute, but str"):
+            await tested.announce("app.example.com")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="expected what `announce` returned, not Announcement"):
+            await tested.withdraw(wrong)
+        with pytest.raises(TypeError, match="expected what `announce` returned"):
+            await tested.update(wrong, ONE)
+        assert tested.announced == []
+
+
+def test_servers_and_tls_of_another_type_are_refused() -> None:
+    wrong: Any = 4222
+    with pytest.raises(AnnouncementError, match="a NATS URL is text, not int"):
+        Announcer([wrong])
+    with pytest.raises(TypeError, match="tls: expected an"):
+        Announcer("nats://127.0.0.1:4222", tls=wrong)
+
+
 async def test_route_whose_announcing_was_cancelled_is_taken_back(nats_server: NatsServer, heard: Heard) -> None:
     async with announcer(nats_server) as tested:
         task = asyncio.ensure_future(tested.announce(ONE))

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from router.registrar.rules import announcement_problems, uri_problems
+from router.registrar.rules import announcement_problems, name_problems, uri_problems
 from router.wire.announcement import Announcement, PoolSettings
+from router.wire.discovery import NameRegistration
 
 
 def announcement(**changes: Any) -> Announcement:
@@ -103,6 +104,33 @@ def test_good_host_has_no_problem(host: str) -> None:
 def test_bad_field_is_told(changes: dict[str, object], told: str) -> None:
     (problem,) = announcement_problems(announcement(**changes))
     assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"uris": "localhost"}, "uris: expected array, got str"),
+        ({"uris": [b"a.test"]}, "uris[0]: expected str, got bytes"),
+        ({"host": None}, "host: expected str, got null"),
+        ({"port": "9000"}, "port: expected int, got str"),
+        ({"port": True}, "port: expected int, got bool"),
+        ({"private_instance_index": 0}, "private_instance_index: expected str, got int"),
+        ({"tags": {"a": 1}}, "tags[...]: expected str, got int"),
+        ({"options": {"loadbalancing": "hash"}}, "options: expected PoolSettings, got dict"),
+        ({"options": PoolSettings(loadbalancing=1)}, "loadbalancing: expected str, got int"),  # type: ignore[arg-type]
+    ],
+)
+def test_value_of_another_type_is_told(changes: dict[str, object], told: str) -> None:
+    assert announcement_problems(announcement(**changes)) == [told]
+
+
+def test_one_text_instead_of_names_is_told() -> None:
+    names: Any = "db.apps.internal"
+    assert name_problems(NameRegistration(ip="10.0.0.7", names=names)) == ["names: expected array, got str"]
+
+
+def test_uris_may_be_any_sequence() -> None:
+    assert announcement_problems(announcement(uris=("app.example.com",))) == []
 
 
 def test_all_mistakes_are_told_at_once() -> None:
