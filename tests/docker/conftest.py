@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from tests.support.announce import status_of
+from tests.support.docker import Docker
+from tests.support.engine import ContainerEngine
 from tests.support.nats import NatsServer
 from tests.support.podman import Podman
 from tests.support.rawclient import BadResponse, RawClient
@@ -33,9 +35,9 @@ POLICIES = """policies:
 class Place:
     """Where containers, NATS and a router live; everything of it is in the engine's network."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, engine: ContainerEngine) -> None:
         self.directory = directory
-        self.podman = Podman()
+        self.engine = engine
         self.nats = NatsServer(directory)
         internal = {
             "domains": [{"name": "apps.internal"}],
@@ -85,11 +87,11 @@ class RunningWatcher:
 
     def __init__(self, place: Place, directory: Path, settings: dict[str, Any] | None = None) -> None:
         self.file = directory / "docker.yml"
-        self.socket = str(place.podman.directory / f"{os.urandom(4).hex()}.sock")
+        self.socket = str(place.engine.directory / f"{os.urandom(4).hex()}.sock")
         self.log: list[dict[str, Any]] = []
         self._settings = merged(
             {
-                "engine": {"url": place.podman.url},
+                "engine": {"url": place.engine.url},
                 "nats": {"servers": [f"nats://127.0.0.1:{place.nats.port}"]},
                 "host": "127.0.0.1",
                 "agent": "cell",
@@ -174,17 +176,36 @@ class RunningWatcher:
                 self.log.append(json.loads(line))
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    made = Place(tmp_path_factory.mktemp("place"))
-    with made.podman, made.podman.inside():
-        made.podman.on_host("ip", "addr", "add", f"{INSIDE}/32", "dev", "lo")
+ENGINES: dict[str, type[Podman] | type[Docker]] = {"podman": Podman, "docker": Docker}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    made = Place(tmp_path_factory.mktemp("place"), ENGINES[request.param]())
+    with made.engine, made.engine.inside():
+        made.engine.on_host("ip", "addr", "add", f"{INSIDE}/32", "dev", "lo")
         made.nats.start()
         try:
             with made.router:
                 yield made
         finally:
             made.nats.kill()
+
+
+@pytest.fixture
+def podman(place: Place) -> Podman:
+    """The engine, for tests that do with it what only Podman does."""
+    if not isinstance(place.engine, Podman):
+        pytest.skip("skipped: Podman's own")
+    return place.engine
+
+
+@pytest.fixture
+def docker(place: Place) -> Docker:
+    """The engine, for tests that do with it what only Docker does."""
+    if not isinstance(place.engine, Docker):
+        pytest.skip("skipped: Docker's own")
+    return place.engine
 
 
 @pytest.fixture
@@ -206,5 +227,5 @@ def watch(place: Place, tmp_path: Path) -> Iterator[Callable[..., RunningWatcher
         if each.process is not None and each.process.poll() is None:
             each.stop()
         each.kill()
-    place.podman.clear()
-    place.podman.start()
+    place.engine.start()
+    place.engine.clear()

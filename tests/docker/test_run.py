@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,14 +14,16 @@ import pytest
 
 from tests.docker.conftest import INSIDE, Place, RunningWatcher
 from tests.support.announce import Announcer
-from tests.support.podman import IMAGE, WEB
+from tests.support.docker import Docker
+from tests.support.engine import IMAGE, WEB
+from tests.support.podman import Podman
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 Watch = Callable[..., RunningWatcher]
 URIS = {"router.uris": "app.test"}
-HEALTH = {"Test": ["CMD", "/bin/test", "-e", "/tmp/ok"], "Interval": 3600 * 10**9, "Retries": 1}
+HEALTH = {"Test": ["CMD", "/bin/test", "-e", "/tmp/ok"], "Interval": 10**9, "Retries": 1}
 
 
 def answers(place: Place, container: str, host: str = "app.test") -> None:
@@ -37,45 +40,45 @@ def is_gone(place: Place, host: str = "app.test") -> None:
 
 def test_started_container_answers_through_its_lowest_exposed_tcp_port(place: Place, watch: Watch) -> None:
     watch()
-    container = place.podman.launch(URIS)
+    container = place.engine.launch(URIS)
     answers(place, container)
-    host_port = place.podman.inspect(container)["NetworkSettings"]["Ports"]["8079/tcp"][0]["HostPort"]
+    host_port = place.engine.inspect(container)["NetworkSettings"]["Ports"]["8079/tcp"][0]["HostPort"]
     (endpoint,) = place.routes()["app.test"]
     assert endpoint["address"] == f"127.0.0.1:{host_port}"
 
 
 def test_running_containers_are_adopted_at_the_start(place: Place, watch: Watch) -> None:
-    container = place.podman.launch(URIS)
+    container = place.engine.launch(URIS)
     watch()
     answers(place, container)
 
 
 def test_label_chooses_another_port(place: Place, watch: Watch) -> None:
     watch()
-    place.podman.launch({**URIS, "router.port": "8081"})
+    place.engine.launch({**URIS, "router.port": "8081"})
     wait_until(lambda: place.body("app.test", "/") == "other", "the other port answers")
 
 
 def test_context_paths_lead_to_different_containers(place: Place, watch: Watch) -> None:
     watch()
-    first = place.podman.launch({"router.uris": "app.test"})
-    second = place.podman.launch({"router.uris": "app.test/cgi-bin"})
+    first = place.engine.launch({"router.uris": "app.test"})
+    second = place.engine.launch({"router.uris": "app.test/cgi-bin"})
     answers(place, second)
     wait_until(lambda: place.body("app.test", "/") == "web", "the rest goes to the other one")
-    place.podman.run("rm", "--force", "--time", "0", second)
+    place.engine.remove(second)
     answers(place, first)
 
 
 def test_domain_names_containers_that_have_no_label(place: Place, watch: Watch) -> None:
     watch(domain="apps.test")
-    answers(place, place.podman.launch(name="web"), "web.apps.test")
+    answers(place, place.engine.launch(name="web"), "web.apps.test")
 
 
 def test_fifty_containers_at_once_all_answer_and_all_go(place: Place, watch: Watch) -> None:
     watcher = watch()
     # Ports that podman chose itself would collide now and then.
     made = [
-        place.podman.create(
+        place.engine.create(
             {"router.uris": f"app-{number}.test"},
             publish=False,
             HostConfig={"PortBindings": {"8079/tcp": [{"HostPort": str(20_000 + number)}]}},
@@ -83,20 +86,20 @@ def test_fifty_containers_at_once_all_answer_and_all_go(place: Place, watch: Wat
         for number in range(50)
     ]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda each: place.podman.api("POST", f"/containers/{each}/start"), made))
+        list(pool.map(lambda each: place.engine.api("POST", f"/containers/{each}/start"), made))
     for number, container in enumerate(made):
         answers(place, container, f"app-{number}.test")
     watcher.wait_for("route-announced", 50)
-    place.podman.clear()
+    place.engine.clear()
     wait_until(lambda: not [host for host in place.routes() if host.startswith("app-")], "all are gone")
     wait_until(lambda: place.identities() == {}, "all identities are gone")
 
 
 def test_instances_are_numbered_as_they_were_scaled(place: Place, watch: Watch) -> None:
     compose = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web", **URIS}
-    early = [place.podman.launch({**compose, "com.docker.compose.container-number": str(each)}) for each in (1, 2)]
+    early = [place.engine.launch({**compose, "com.docker.compose.container-number": str(each)}) for each in (1, 2)]
     watcher = watch()
-    made = [*early, place.podman.launch({**compose, "com.docker.compose.container-number": "3"})]
+    made = [*early, place.engine.launch({**compose, "com.docker.compose.container-number": "3"})]
     for index, container in enumerate(made):
         watcher.wait_for("route-announced", id=container[:12], index=str(index))
     wait_until(lambda: len(place.routes()["app.test"]) == 3, "three endpoints")
@@ -108,32 +111,37 @@ def test_instances_are_numbered_as_they_were_scaled(place: Place, watch: Watch) 
 # Ending.
 
 
-@pytest.mark.parametrize("how", ["kill", "stop", "rm"])
+@pytest.mark.parametrize("how", ["kill", "stop", "remove"])
 def test_route_and_identity_end_with_the_container(place: Place, watch: Watch, how: str) -> None:
     watch()
-    container = place.podman.launch(URIS)
+    container = place.engine.launch(URIS)
     answers(place, container)
-    options = {"kill": [], "stop": ["--time", "0"], "rm": ["--force", "--time", "0"]}[how]
-    place.podman.run(how, *options, container)
+    engine = place.engine
+    ends: dict[str, Callable[[str], None]] = {
+        "kill": engine.kill,
+        "stop": engine.stop_container,
+        "remove": engine.remove,
+    }
+    ends[how](container)
     is_gone(place)
     wait_until(lambda: place.identities() == {}, "the identity is gone")
 
 
 def test_restarted_container_answers_again_as_a_new_generation(place: Place, watch: Watch) -> None:
     watcher = watch()
-    container = place.podman.launch({**URIS, "router.app": "guid"})
+    container = place.engine.launch({**URIS, "router.app": "guid"})
     answers(place, container)
     wait_until(place.identities, "the identity")
     before = place.identities()
     (generation,) = [each["generation"] for each in before.values()]
     # Somebody takes the old address meanwhile.
-    place.podman.run("stop", "--time", "0", container)
+    place.engine.stop_container(container)
     is_gone(place)
-    other = place.podman.launch()
-    place.podman.run("start", container)
+    other = place.engine.launch()
+    place.engine.run("start", container)
     answers(place, container)
     watcher.wait_for("route-announced", 2, id=container[:12])
-    address, taken = place.podman.address(container), place.podman.address(other)
+    address, taken = place.engine.address(container), place.engine.address(other)
     wait_until(lambda: len(place.identities()) == 2, "both identities")
     found = place.identities()
     assert found[address]["app"] == "guid"
@@ -143,28 +151,27 @@ def test_restarted_container_answers_again_as_a_new_generation(place: Place, wat
 
 def test_paused_container_keeps_its_identity_alone(place: Place, watch: Watch) -> None:
     watcher = watch()
-    container = place.podman.launch(URIS)
+    container = place.engine.launch(URIS)
     answers(place, container)
-    place.podman.run("pause", container)
+    place.engine.run("pause", container)
     is_gone(place)
     watcher.wait_for("container-does-not-serve")
     assert len(place.identities()) == 1
-    place.podman.run("unpause", container)
+    place.engine.run("unpause", container)
     answers(place, container)
 
 
 def test_container_with_a_health_check_is_routed_while_it_is_healthy(place: Place, watch: Watch) -> None:
     watcher = watch()
-    container = place.podman.launch(URIS, Healthcheck=HEALTH)
+    container = place.engine.launch(URIS, Healthcheck=HEALTH)
     watcher.wait_for("container-does-not-serve", id=container[:12])
     wait_until(place.identities, "the identity")
     assert "app.test" not in place.routes()
-    place.podman.run("exec", container, "touch", "/tmp/ok")
-    place.podman.run("healthcheck", "run", container)
+    place.engine.run("exec", container, "touch", "/tmp/ok")
+    place.engine.check_health(container)
     answers(place, container)
-    place.podman.run("exec", container, "rm", "/tmp/ok")
-    with contextlib.suppress(AssertionError):
-        place.podman.run("healthcheck", "run", container)
+    place.engine.run("exec", container, "rm", "/tmp/ok")
+    place.engine.check_health(container)
     is_gone(place)
 
 
@@ -173,23 +180,23 @@ def test_container_with_a_health_check_is_routed_while_it_is_healthy(place: Plac
 
 def test_containers_that_cannot_be_routed_are_told_and_disturb_nobody(place: Place, watch: Watch) -> None:
     watcher = watch()
-    podman = place.podman
-    podman.make_image("localhost/udp:1", WEB, ["53/udp"])
-    podman.make_image("localhost/port:1", WEB, ["8079"], environment={"PORT": "1"})
-    podman.make_image(
+    engine = place.engine
+    engine.make_image("localhost/udp:1", WEB, ["53/udp"])
+    engine.make_image("localhost/port:1", WEB, ["8079"], environment={"PORT": "1"})
+    engine.make_image(
         "localhost/labelled:1", WEB, ["8079"], labels={"router.uris": "bank.test", "router.app": "b"}
     )
     expected = {
-        podman.launch(URIS, publish=False): "container-publishes-nothing",
-        podman.launch(URIS, HostConfig={"NetworkMode": "host"}, publish=False): "container-on-host-network",
-        podman.launch(URIS, image="localhost/udp:1"): "container-udp-only",
-        podman.launch({**URIS, "router.port": "70000"}): "container-labels-malformed",
-        podman.launch({"router.uris": "https://app.test"}): "container-labels-malformed",
-        podman.launch({"router.uri": "app.test"}): "container-labels-unknown",
-        podman.launch({**URIS, "router.port": "9"}): "container-port-not-published",
-        podman.launch(image="localhost/labelled:1"): "container-labels-of-image",
+        engine.launch(URIS, publish=False): "container-publishes-nothing",
+        engine.launch(URIS, HostConfig={"NetworkMode": "host"}, publish=False): "container-on-host-network",
+        engine.launch(URIS, image="localhost/udp:1"): "container-udp-only",
+        engine.launch({**URIS, "router.port": "70000"}): "container-labels-malformed",
+        engine.launch({"router.uris": "https://app.test"}): "container-labels-malformed",
+        engine.launch({"router.uri": "app.test"}): "container-labels-unknown",
+        engine.launch({**URIS, "router.port": "9"}): "container-port-not-published",
+        engine.launch(image="localhost/labelled:1"): "container-labels-of-image",
     }
-    warned = podman.launch({"router.uris": "port.test"}, image="localhost/port:1")
+    warned = engine.launch({"router.uris": "port.test"}, image="localhost/port:1")
     for container, code in expected.items():
         watcher.wait_for(code, id=container[:12])
     watcher.wait_for("container-port-differs", id=warned[:12])
@@ -201,21 +208,22 @@ def test_containers_that_cannot_be_routed_are_told_and_disturb_nobody(place: Pla
 
 def test_task_has_an_identity_and_no_route(place: Place, watch: Watch) -> None:
     watcher = watch(domain="apps.test")
-    place.podman.make_image("localhost/task:1", ["/bin/sleep", "600"])
+    place.engine.make_image("localhost/task:1", ["/bin/sleep", "600"])
     tasks = [
-        place.podman.launch({"router.app": "one"}, image="localhost/task:1"),
-        place.podman.launch({**URIS, "router.app": "two", "router.task": "true"}),
+        place.engine.launch({"router.app": "one"}, image="localhost/task:1"),
+        place.engine.launch({**URIS, "router.app": "two", "router.task": "true"}),
     ]
-    web = place.podman.launch(name="web")
+    web = place.engine.launch(name="web")
     answers(place, web, "web.apps.test")
     wait_until(lambda: len(place.identities()) == 3, "the identities")
     assert {each["app"] for each in place.identities().values()} == {"one", "two", "web"}
     assert not [line for task in tasks for line in watcher.lines("route-announced", id=task[:12])]
 
 
-def test_containers_of_a_pod_are_routed_and_have_the_pods_identity(place: Place, watch: Watch) -> None:
+def test_containers_of_a_pod_are_routed_and_have_the_pods_identity(
+    podman: Podman, place: Place, watch: Watch
+) -> None:
     watcher = watch()
-    podman = place.podman
     podman.make_image("localhost/pause:1", ["/bin/sleep", "600"])
     pod = ["--publish", "8079", "--infra-image", "localhost/pause:1", "--label", "router.app=shop"]
     podman.run("pod", "create", "--name", "pod", *pod)
@@ -237,26 +245,26 @@ def test_containers_of_a_pod_are_routed_and_have_the_pods_identity(place: Place,
 
 def test_address_changes_with_the_networks_a_container_is_connected_to(place: Place, watch: Watch) -> None:
     watcher = watch()
-    place.podman.run("network", "create", "--subnet", "10.89.7.0/24", "second")
+    place.engine.run("network", "create", "--subnet", "10.89.7.0/24", "second")
     try:
-        container = place.podman.launch({"router.internal": "back.apps.internal"}, publish=False)
+        container = place.engine.launch({"router.internal": "back.apps.internal"}, publish=False)
         first = watcher.wait_for("route-announced", id=container[:12])["address"]
-        place.podman.run("network", "connect", "second", container)
+        place.engine.run("network", "connect", "second", container)
         wait_until(lambda: len(place.identities()) == 2, "both addresses")
-        place.podman.run("network", "disconnect", "podman", container)
+        place.engine.run("network", "disconnect", place.engine.network, container)
         second = watcher.wait_for("route-announced", 2, id=container[:12])["address"]
         wait_until(lambda: list(place.identities()) == [second], "the second address alone")
         assert first != second
     finally:
-        place.podman.clear()
-        place.podman.run("network", "rm", "second")
+        place.engine.clear()
+        place.engine.run("network", "rm", "second")
 
 
 def test_labelled_name_leads_from_container_to_container_and_not_from_outside(place: Place, watch: Watch) -> None:
     watcher = watch()
-    back = place.podman.launch({"router.internal": "back.apps.internal", "router.app": "back"}, publish=False)
-    front = place.podman.launch({"router.app": "front"}, publish=False)
-    other = place.podman.launch({"router.app": "other"}, publish=False)
+    back = place.engine.launch({"router.internal": "back.apps.internal", "router.app": "back"}, publish=False)
+    front = place.engine.launch({"router.app": "front"}, publish=False)
+    other = place.engine.launch({"router.app": "other"}, publish=False)
     watcher.wait_for("route-announced", id=back[:12])
     wait_until(lambda: place.names() == {"back.apps.internal", "0.back.apps.internal"}, "the names")
     wait_until(lambda: len(place.identities()) == 3, "the identities")
@@ -264,30 +272,30 @@ def test_labelled_name_leads_from_container_to_container_and_not_from_outside(pl
     def asks(container: str) -> str:
         url = f"http://{INSIDE}/cgi-bin/name"
         with contextlib.suppress(AssertionError):
-            return place.podman.run("exec", container, "wget", "-qO-", "--header", "Host: back.apps.internal", url)
+            return place.engine.run("exec", container, "wget", "-qO-", "--header", "Host: back.apps.internal", url)
         return ""
 
     wait_until(lambda: asks(front) == back[:12], "front reaches back")
     assert asks(other) == ""
     assert place.status("back.apps.internal") == 404
     assert place.routes() == {}
-    place.podman.run("kill", back)
+    place.engine.kill(back)
     wait_until(lambda: place.names() == set(), "the names are gone")
 
 
 # The engine.
 
 
-def test_what_happened_while_the_engine_was_away_is_found(place: Place, watch: Watch) -> None:
+def test_what_happened_while_the_engine_was_away_is_found(podman: Podman, place: Place, watch: Watch) -> None:
     watcher = watch()
-    dies, stays = place.podman.launch(URIS), place.podman.launch({"router.uris": "stays.test"})
+    dies, stays = podman.launch(URIS), podman.launch({"router.uris": "stays.test"})
     answers(place, dies)
-    place.podman.stop()
+    podman.stop()
     watcher.wait_for("engine-lost")
-    place.podman.run("kill", dies)
-    new = place.podman.run("run", "--detach", "--publish-all", "--label", "router.uris=new.test", IMAGE)
+    podman.kill(dies)
+    new = podman.run("run", "--detach", "--publish-all", "--label", "router.uris=new.test", IMAGE)
     assert "app.test" in place.routes()
-    place.podman.start()
+    podman.start()
     answers(place, new, "new.test")
     is_gone(place)
     answers(place, stays, "stays.test")
@@ -296,27 +304,43 @@ def test_what_happened_while_the_engine_was_away_is_found(place: Place, watch: W
     assert len(watcher.lines("route-announced", id=stays[:12])) == 1
 
 
+def test_what_ended_while_the_daemon_was_away_is_found(docker: Docker, place: Place, watch: Watch) -> None:
+    watcher = watch()
+    dies, stays = docker.launch(URIS), docker.launch({"router.uris": "stays.test"})
+    answers(place, dies)
+    answers(place, stays, "stays.test")
+    process = docker.inspect(dies)["State"]["Pid"]
+    docker.stop()
+    watcher.wait_for("engine-lost")
+    os.kill(process, signal.SIGKILL)
+    assert "app.test" in place.routes()
+    docker.start()
+    is_gone(place)
+    answers(place, stays, "stays.test")
+    assert len(watcher.lines("route-announced", id=stays[:12])) == 1
+
+
 def test_identities_end_when_the_engine_is_away_for_long_and_routes_stay(place: Place, watch: Watch) -> None:
     watcher = watch(identity_ttl="10s")
-    container = place.podman.launch(URIS)
+    container = place.engine.launch(URIS)
     answers(place, container)
     wait_until(place.identities, "the identity")
-    place.podman.stop()
+    place.engine.stop()
     watcher.wait_for("identities-dropped")
     wait_until(lambda: place.identities() == {}, "no identity is left")
     answers(place, container)
-    place.podman.start()
+    place.engine.start()
     wait_until(place.identities, "the identity is back")
     assert len(watcher.lines("route-announced")) == 1
 
 
 def test_watcher_waits_for_an_engine_that_is_not_there_yet(place: Place, watch: Watch) -> None:
-    container = place.podman.launch(URIS)
-    place.podman.stop()
+    container = place.engine.launch(URIS)
+    place.engine.stop()
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(watch)
         wait_until(lambda: starting.running(), "it starts")
-        place.podman.start()
+        place.engine.start()
         starting.result(40)
     answers(place, container)
 
@@ -326,7 +350,7 @@ def test_watcher_waits_for_an_engine_that_is_not_there_yet(place: Place, watch: 
 
 def test_command_withdraws_and_restores_all_routes_and_leaves_identities(place: Place, watch: Watch) -> None:
     watcher = watch()
-    container = place.podman.launch({**URIS, "router.internal": "back.apps.internal"})
+    container = place.engine.launch({**URIS, "router.internal": "back.apps.internal"})
     answers(place, container)
     done = watcher.command("disable")
     said = done.stdout.splitlines()
@@ -334,7 +358,7 @@ def test_command_withdraws_and_restores_all_routes_and_leaves_identities(place: 
     is_gone(place)
     wait_until(lambda: place.names() == set(), "the names are gone")
     assert len(place.identities()) == 1
-    late = place.podman.launch({"router.uris": "late.test"})
+    late = place.engine.launch({"router.uris": "late.test"})
     wait_until(lambda: len(place.identities()) == 2, "the late one is seen")
     assert place.routes() == {}
     assert watcher.command("enable").returncode == 0
@@ -352,7 +376,7 @@ def test_command_withdraws_and_restores_all_routes_and_leaves_identities(place: 
 
 def test_reload_switches_routes_and_a_mistake_in_it_changes_nothing(place: Place, watch: Watch) -> None:
     watcher = watch()
-    container = place.podman.launch(URIS)
+    container = place.engine.launch(URIS)
     answers(place, container)
     watcher.write(enabled="perhaps", sync_interval="1h")
     watcher.reload()
@@ -370,7 +394,7 @@ def test_reload_switches_routes_and_a_mistake_in_it_changes_nothing(place: Place
 
 def test_watcher_that_is_stopped_withdraws_routes_and_leaves_identities(place: Place, watch: Watch) -> None:
     watcher = watch()
-    answers(place, place.podman.launch(URIS))
+    answers(place, place.engine.launch(URIS))
     assert watcher.stop() == 0
     is_gone(place)
     assert len(place.identities()) == 1
@@ -381,7 +405,7 @@ def test_watcher_that_is_to_leave_its_routes_makes_no_gap_when_it_is_started_aga
     place: Place, watch: Watch
 ) -> None:
     watcher = watch(withdraw_at_end=False)
-    container = place.podman.launch({**URIS, "router.internal": "back.apps.internal"})
+    container = place.engine.launch({**URIS, "router.internal": "back.apps.internal"})
     answers(place, container)
     wait_until(lambda: "back.apps.internal" in place.names(), "the name")
     with Announcer(place.nats.port) as listener:
@@ -401,10 +425,10 @@ def test_watcher_that_is_to_leave_its_routes_makes_no_gap_when_it_is_started_aga
 
 def test_successor_of_a_watcher_that_died_takes_back_what_ended_meanwhile(place: Place, watch: Watch) -> None:
     watcher = watch()
-    stays, dies = place.podman.launch({**URIS, "router.app": "stays"}), place.podman.launch({"router.app": "dies"})
+    stays, dies = place.engine.launch({**URIS, "router.app": "stays"}), place.engine.launch({"router.app": "dies"})
     wait_until(lambda: len(place.identities()) == 2, "the identities")
     watcher.kill()
-    place.podman.run("kill", dies)
+    place.engine.kill(dies)
     watch()
     wait_until(lambda: [each["app"] for each in place.identities().values()] == ["stays"], "one is left")
     answers(place, stays)
@@ -412,16 +436,16 @@ def test_successor_of_a_watcher_that_died_takes_back_what_ended_meanwhile(place:
 
 def test_nats_that_was_away_is_told_everything(place: Place, watch: Watch) -> None:
     watcher = watch()
-    first, second = place.podman.launch(URIS), place.podman.launch({"router.uris": "second.test"})
+    first, second = place.engine.launch(URIS), place.engine.launch({"router.uris": "second.test"})
     answers(place, first)
     answers(place, second, "second.test")
     place.nats.kill()
     watcher.wait_for("nats-lost")
-    place.podman.run("kill", second)
-    third = place.podman.launch({"router.uris": "third.test"})
+    place.engine.kill(second)
+    third = place.engine.launch({"router.uris": "third.test"})
     place.nats.start()
     answers(place, third, "third.test")
-    addresses = {place.podman.address(each) for each in (first, third)}
+    addresses = {place.engine.address(each) for each in (first, third)}
     wait_until(lambda: set(place.identities()) == addresses, "the identities are those of now")
 
 
