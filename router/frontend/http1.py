@@ -10,7 +10,7 @@ import struct
 from time import monotonic
 
 from router.frontend.connection import LAST_REQUEST_S, LINGER_S, FrontendConnection, FrontendOptions, Served
-from router.frontend.writing import interim_head, response_head, switch_head, version_not_supported
+from router.frontend.writing import interim_head, refusal, response_head, switch_head
 from router.proxy import reply
 from router.proxy.client import UNKNOWN_LENGTH
 from router.proxy.exchange import Exchange
@@ -465,22 +465,15 @@ class ClientConnection(FrontendConnection):
             counters.empty_content_length_header += 1
         self._partial = None
         self._keep_alive = False
-        if isinstance(error, UnsupportedVersion):
+        if isinstance(error, UnsupportedVersion) and (error.major == 1 or error.head.method == b"PRI"):
             self._refuse_version(error)
             return
-        answer = reply.bad_request(error.status, error.reason)
-        lines = [*answer.lines, self.proxy.date_line]
-        body = answer.body
-        self._transport.write(response_head(answer.status, lines, len(body), 1, False, False) + body)
+        self._transport.write(refusal(reply.bad_request(error.status, error.reason), self.proxy.date_line))
         self._linger()
 
     def _refuse_version(self, error: UnsupportedVersion) -> None:
-        """Answer another HTTP version as Gorouter does: 505, but HTTP/1.2 and the like with a bare 400, and the
-        preface of an HTTP/2 connection as a request without a host. The last two are logged."""
-        if error.major != 1 and error.head.method != b"PRI":
-            self._transport.write(version_not_supported(self.proxy.date_line))
-            self._linger()
-            return
+        """Answer and log, as Gorouter does, HTTP/1.2 and the like with a bare 400, and the preface of an HTTP/2
+        connection as a request without a host."""
         self.protocol = error.version
         self._head = error.head
         exchange = self.exchange = Exchange(self.proxy, self, self._head)

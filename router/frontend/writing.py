@@ -1,6 +1,6 @@
 """Heads of HTTP/1 responses as bytes."""
 
-from router.proxy.reply import reason
+from router.proxy.reply import Reply, reason
 
 _STATUS_LINES: dict[tuple[int, int], bytes] = {}
 
@@ -48,15 +48,22 @@ def switch_head(lines: list[bytes]) -> bytes:
     return b"\r\n".join([_status_line(101, 1), b"Connection: Upgrade", *lines, b"\r\n"])
 
 
-def version_not_supported(date: bytes) -> bytes:
-    """Build the answer to an HTTP version we do not speak; the text is Gorouter's, in status line and body."""
-    text = b"505 HTTP Version Not Supported: unsupported protocol version"
-    lines = [
-        b"HTTP/1.1 " + text,
-        b"Content-Type: text/plain; charset=utf-8",
+def refusal(answer: Reply, date: bytes) -> bytes:
+    """Build a whole answer to what never became a request.
+
+    A body that begins with the status is the status line, too: there, as well, Gorouter says what is wrong
+    (GOROUTER.md §5.1).
+
+    Args:
+        date: the Date line.
+    """
+    told = answer.body.startswith(b"%d " % answer.status)
+    parts = [
+        b"HTTP/1.1 " + answer.body if told else _status_line(answer.status, 1),
+        *answer.lines,
         date,
-        b"Content-Length: %d" % len(text),
+        b"Content-Length: %d" % len(answer.body),
         b"Connection: close",
         b"\r\n",
     ]
-    return b"\r\n".join(lines) + text
+    return b"\r\n".join(parts) + answer.body

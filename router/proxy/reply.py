@@ -176,7 +176,12 @@ def unknown_failure() -> Reply:
 
 
 _SPOKEN_REASONS = frozenset(
-    {"missing required Host header", "too many Host headers", "malformed Host header", "invalid URL escape"}
+    {
+        "missing required Host header",
+        "too many Host headers",
+        "malformed Host header",
+        "unsupported protocol version",
+    }
 )
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from router.frontend.writing import interim_head, response_head, switch_head, version_not_supported
+from router.frontend.writing import interim_head, refusal, response_head, switch_head
+from router.proxy.reply import bad_request
 
 
 @pytest.mark.parametrize(
@@ -38,10 +39,24 @@ def test_switch_head() -> None:
     assert switch_head([b"Upgrade: websocket"]) == expected
 
 
-def test_other_version_is_refused_in_gorouters_words() -> None:
-    head, _, body = version_not_supported(b"Date: d").partition(b"\r\n\r\n")
+@pytest.mark.parametrize(
+    ("status", "cause", "status_line"),
+    [
+        (505, "unsupported protocol version", b"505 HTTP Version Not Supported: unsupported protocol version"),
+        (400, "missing required Host header", b"400 Bad Request: missing required Host header"),
+        (400, "invalid URL escape", b"400 Bad Request"),
+        (501, "Unsupported transfer encoding", b"501 Not Implemented"),
+    ],
+)
+def test_refusal_says_what_is_wrong_in_its_status_line(status: int, cause: str, status_line: bytes) -> None:
+    answer = bad_request(status, cause)
+    head, _, body = refusal(answer, b"Date: d").partition(b"\r\n\r\n")
 
-    assert body == b"505 HTTP Version Not Supported: unsupported protocol version"
-    assert head.split(b"\r\n")[0] == b"HTTP/1.1 " + body
-    assert b"Content-Length: %d" % len(body) in head
-    assert head.endswith(b"Connection: close")
+    assert body == answer.body
+    assert head.split(b"\r\n") == [
+        b"HTTP/1.1 " + status_line,
+        b"Content-Type: text/plain; charset=utf-8",
+        b"Date: d",
+        b"Content-Length: %d" % len(body),
+        b"Connection: close",
+    ]

@@ -110,6 +110,8 @@ def test_failure_of_the_router_itself_ends_the_connection() -> None:
     [
         (400, "missing required Host header", b"400 Bad Request: missing required Host header"),
         (400, "malformed header line", b"400 Bad Request"),
+        (400, "invalid URL escape", b"400 Bad Request"),
+        (505, "unsupported protocol version", b"505 HTTP Version Not Supported: unsupported protocol version"),
         (501, "Unsupported transfer encoding", b"Unsupported transfer encoding"),
         (431, "Request Header Fields Too Large", b"431 Request Header Fields Too Large"),
         (408, "request head not complete in time", b"408 Request Timeout"),
