@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,7 +11,7 @@ from router.frontend import http1
 from tests.support.plane import RunningPlane, config
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.recorder import Conversation, RecordingBackend, answering, plain
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "app.test"
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
@@ -88,7 +89,7 @@ def test_requests_of_a_client_that_does_not_read_wait(plane: RunningPlane) -> No
         assert connection._transport.get_write_buffer_size() < 300_000
         assert len(connection._buffer) < 200_000
 
-        client.socket.settimeout(15)
+        client.socket.settimeout(PATIENCE_S)
         answered = 0
         while unsent:
             unsent = unsent[client.socket.send(unsent[:40_000]) :]
@@ -169,7 +170,7 @@ def test_malformed_chunk_after_the_head_was_sent(plane: RunningPlane, client: Ra
         client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n")
         wait_until(lambda: backend.requests, "head at the backend")
         if answered:
-            wait_until(lambda: any(each.bytes_out for each in plane.plane.proxy.active), "answer has begun")
+            wait_until(lambda: any(each.bytes_out for each in list(plane.plane.proxy.active)), "answer has begun")
         client.send(b"xyz\r\n")
 
         if answered:
@@ -218,20 +219,25 @@ def test_what_cannot_become_http_is_refused_before_its_end(plane: RunningPlane) 
             assert client.is_closed_by_peer()
 
 
-def test_head_that_takes_too_long_is_408(backend: RecordingBackend) -> None:
-    with RunningPlane(config(read_header_timeout=0.1)) as plane, plane.client() as client:
-        client.send(GET[:20])
+def test_head_that_takes_too_long_is_408() -> None:
+    with RunningPlane(config(read_header_timeout=0.1)) as plane, ExitStack() as clients:
+        with plane.without_deadlines():
+            client = clients.enter_context(plane.client())
+            client.send(GET[:20])
+            wait_until(lambda: plane.only_client()._partial is not None, "head has begun")
 
         assert client.read_response().status == 408
         assert client.is_closed_by_peer()
 
 
 def test_client_that_connects_and_says_nothing_has_as_long_as_for_a_head(backend: RecordingBackend) -> None:
-    with RunningPlane(config(read_header_timeout=0.5)) as plane:
+    with RunningPlane(config(read_header_timeout=0.1)) as plane, ExitStack() as clients:
         plane.route(HOST, backend)
-        with plane.client() as kept, plane.client() as silent:
+        with plane.without_deadlines():
+            kept, silent = (clients.enter_context(plane.client()) for _ in range(2))
             assert kept.get(host=HOST).status == 200
-            assert silent.is_closed_by_peer()
+        assert silent.is_closed_by_peer()
+        with plane.without_deadlines():
             assert kept.get(host=HOST).status == 200
 
 
@@ -242,12 +248,18 @@ def test_idle_connection_is_closed_and_a_busy_one_is_not(plane: RunningPlane) ->
         conversation.answer()
         conversation.wait_for_end()
 
-    with RunningPlane(config(frontend_idle_timeout=0.1)) as hasty, RecordingBackend(script) as backend:
+    with (
+        RunningPlane(config(frontend_idle_timeout=0.1)) as hasty,
+        RecordingBackend(script) as backend,
+        ExitStack() as clients,
+    ):
         hasty.route(HOST, backend)
-        with hasty.client() as busy, hasty.client() as idle:
+        with hasty.without_deadlines():
+            idle, busy = (clients.enter_context(hasty.client()) for _ in range(2))
             busy.send(GET)
-            assert idle.is_closed_by_peer()
-            assert busy.read_response().status == 200
+            wait_until(lambda: backend.requests, "the busy one's request is with the backend")
+        assert idle.is_closed_by_peer()
+        assert busy.read_response().status == 200
 
 
 # Closing.
@@ -284,7 +296,7 @@ def test_truncated_body_without_a_length_ends_in_a_reset(plane: RunningPlane, cl
     def script(conversation: Conversation) -> None:
         conversation.read_request()
         conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-        wait_until(lambda: any(each.bytes_out for each in plane.plane.proxy.active), "answer has begun")
+        wait_until(lambda: any(each.bytes_out for each in list(plane.plane.proxy.active)), "answer has begun")
 
     with RecordingBackend(script) as backend:
         plane.route(HOST, backend)

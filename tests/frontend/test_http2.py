@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -35,7 +36,7 @@ from tests.support.h2peer import (
 )
 from tests.support.plane import RunningPlane, config
 from tests.support.recorder import Conversation, RecordingBackend, Script, plain, silent
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "app.test"
 MIB = 1024 * 1024
@@ -92,8 +93,10 @@ def test_an_idle_connection_is_ended_with_goaway() -> None:
     keys = {"enable_http2_cleartext": True, "frontend_idle_timeout": 0.1}
     with RunningPlane(config(**keys)) as hasty, RecordingBackend(plain) as backend:
         hasty.route(HOST, backend)
-        with H2Peer(hasty.port) as peer:
-            assert peer.get().status == 200
+        with ExitStack() as clients:
+            with hasty.without_deadlines():
+                peer = clients.enter_context(H2Peer(hasty.port))
+                assert peer.get().status == 200
             assert peer.error() == NO_ERROR
             assert peer.goaway == [(1, NO_ERROR)]
 
@@ -119,9 +122,12 @@ def test_a_connection_that_never_begins_is_ended() -> None:
 )
 def test_a_head_that_does_not_come_in_time_ends_the_connection(begun: bytes) -> None:
     with RunningPlane(config(enable_http2_cleartext=True, read_header_timeout=0.1)) as hasty:
-        with H2Peer(hasty.port, begin=False) as slow:
-            slow.acknowledges = False
-            slow.send(begun)
+        with ExitStack() as clients:
+            with hasty.without_deadlines():
+                slow = clients.enter_context(H2Peer(hasty.port, begin=False))
+                slow.acknowledges = False
+                slow.send(begun)
+                connection_of(hasty)
             assert slow.error() == SETTINGS_TIMEOUT
         assert hasty.call(lambda: hasty.plane.counters.http2_connection_errors) == 1
 
@@ -148,7 +154,7 @@ def test_a_drain_says_goodbye_twice_and_serves_what_is_on_its_way(plane: Running
 
     def patient(conversation: Conversation) -> None:
         conversation.read_request()
-        go_on.wait(15)
+        go_on.wait(PATIENCE_S)
         conversation.answer()
 
     with RecordingBackend(patient) as backend:
@@ -156,11 +162,12 @@ def test_a_drain_says_goodbye_twice_and_serves_what_is_on_its_way(plane: Running
         with H2Peer(plane.port) as peer:
             peer.request(1, get())
             wait_until(lambda: backend.requests, "the request has arrived")
-            plane.call(plane.plane.drain)
-            first = peer.until(GOAWAY)
-            assert (first.number(), first.number(4)) == (2**31 - 1, NO_ERROR)
-            peer.request(3, get())
-            wait_until(lambda: len(backend.requests) == 2, "the crossing request is served too")
+            with plane.without_deadlines():
+                plane.call(plane.plane.drain)
+                first = peer.until(GOAWAY)
+                assert (first.number(), first.number(4)) == (2**31 - 1, NO_ERROR)
+                peer.request(3, get())
+                wait_until(lambda: len(backend.requests) == 2, "the crossing request is served too")
             ping = peer.until(PING)
             peer.send(frame(PING, 1, 0, ping.payload))
             last = peer.until(GOAWAY)
@@ -248,7 +255,7 @@ def test_a_body_comes_only_as_fast_as_the_backend_takes_it(plane: RunningPlane) 
 
     def slow(conversation: Conversation) -> None:
         request = conversation.read_head()
-        go_on.wait(15)
+        go_on.wait(PATIENCE_S)
         conversation.read_body(request)
         conversation.answer(b"%d" % len(request.body))
 
@@ -359,7 +366,7 @@ def test_streams_beyond_the_limit_are_refused() -> None:
 
     def patient(conversation: Conversation) -> None:
         conversation.read_request()
-        go_on.wait(15)
+        go_on.wait(PATIENCE_S)
         conversation.answer()
 
     with flood_plane(http2_max_concurrent_streams=3) as few, RecordingBackend(patient) as backend:

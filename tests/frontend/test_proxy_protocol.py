@@ -308,7 +308,7 @@ def test_header_is_a_bad_request_where_the_protocol_is_off() -> None:
 @pytest.mark.usefixtures("patient")
 def test_internal_listeners_know_no_header(start_plane: StartPlane) -> None:
     plane = start_plane(internal={"enabled": True, "domains": [{"name": "apps.internal"}]})
-    with RawClient(plane.internal_port) as client:
+    with plane.internal_client() as client:
         client.send(V1 + REQUEST)
         assert client.read_response().status == 400
         assert not plane.plane._headers

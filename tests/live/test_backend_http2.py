@@ -33,7 +33,7 @@ from tests.support.plane import RunningPlane, config
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.recorder import Conversation, RecordingBackend
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "app.test"
 MIB = 1024 * 1024
@@ -296,9 +296,11 @@ def test_time_out_ends_the_stream_and_not_its_neighbours() -> None:
         plane.client() as client,
     ):
         route(plane, backend)
-        client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
-        wait_until(lambda: len(backend.requests) == 1, "the slow one has arrived")
-        peer.request(1, get(HOST))
+        with plane.without_deadlines():
+            client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+            wait_until(lambda: len(backend.requests) == 1, "the slow one has arrived")
+            peer.request(1, get(HOST))
+            wait_until(lambda: len(backend.requests) == 2, "and its neighbour")
         assert client.read_response().status == 502
         assert peer.answer(1).body == b"on"
 
@@ -328,7 +330,7 @@ def test_slow_client_stops_its_stream_and_no_other(plane: RunningPlane) -> None:
         if got.kind == 0x8 and got.stream_id == 1:
             windows[1] += got.number()
 
-    with H2Backend(flood) as backend, RawClient(plane.port, receive_buffer=4096) as slow:
+    with H2Backend(flood) as backend, plane.client(receive_buffer=4096) as slow:
         route(plane, backend)
         slow.send(b"GET /slow HTTP/1.1\r\nHost: app.test\r\n\r\n")
         wait_until(lambda: is_withheld(plane), "the stream is withheld")
@@ -349,7 +351,7 @@ def test_backend_that_takes_nothing_stops_the_client(plane: RunningPlane) -> Non
     def take_nothing(conversation: H2Conversation) -> None:
         conversation.credits = False
         request = conversation.head()
-        go_on.wait(20)
+        go_on.wait(PATIENCE_S)
         conversation.credits = True
         conversation.send(window_update(0, 64 * MIB), window_update(request.id, 64 * MIB))
         conversation.complete(request)
@@ -372,7 +374,7 @@ def test_backend_that_takes_nothing_stops_the_client(plane: RunningPlane) -> Non
         assert max(pending(exchange) for exchange in list(plane.plane.proxy.active)) < MIB
         go_on.set()
         assert client.read_response().body == digest(body).encode()
-        upload.join(20)
+        upload.join(PATIENCE_S)
 
 
 def is_full(exchange: object) -> bool:

@@ -128,7 +128,10 @@ def test_answer_that_takes_longer_than_the_endpoint_timeout_is_cut(start_plane: 
     plane = start_plane(endpoint_timeout=0.1)
     with RecordingBackend(begin_answer) as backend, plane.client() as client:
         plane.route(HOST, backend)
-        client.send(GET)
+        with plane.without_deadlines():
+            client.send(GET)
+            exchange = only_exchange(plane)
+            wait_until(lambda: exchange.bytes_out, "answer has begun")
         with pytest.raises(Truncated):
             client.read_response()
         wait_until(lambda: backend.conversations[0].ended, "backend connection is gone")

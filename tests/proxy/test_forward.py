@@ -190,7 +190,7 @@ def test_redial_that_fails_is_an_attempt_that_failed(plane: RunningPlane) -> Non
         conversation.answer()
         conversation.read_request()
 
-    with RecordingBackend(last) as backend, RecordingBackend(named("second")) as second:
+    with RecordingBackend(last, port=free_port()) as backend, RecordingBackend(named("second")) as second:
         plane.route(HOST, backend)
         assert ask(plane).status == 200
         backend.stop_listening()
@@ -204,7 +204,11 @@ def test_endpoint_timeout_is_502_after_one_attempt(start_plane: StartPlane) -> N
     plane = start_plane(endpoint_timeout=0.1, backends={"max_attempts": 3})
     with RecordingBackend(silent) as one, RecordingBackend(silent) as two:
         endpoints = plane.route(HOST, one, two)
-        response = ask(plane)
+        with plane.client() as client:
+            with plane.without_deadlines():
+                client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+                wait_until(lambda: one.requests or two.requests, "request at a backend")
+            response = client.read_response()
 
         assert response.header("X-Cf-RouterError") == "endpoint_failure (context deadline exceeded)"
         assert len(one.requests) + len(two.requests) == 1
@@ -213,15 +217,25 @@ def test_endpoint_timeout_is_502_after_one_attempt(start_plane: StartPlane) -> N
 
 
 def test_endpoint_timeout_while_connecting_goes_on_elsewhere(start_plane: StartPlane) -> None:
-    plane = start_plane(endpoint_timeout=0.1, endpoint_dial_timeout=30.0, backends={"max_attempts": 3})
+    plane = start_plane(endpoint_timeout=60.0, endpoint_dial_timeout=60.0, backends={"max_attempts": 3})
     with socket.create_server(("127.0.0.1", 0), backlog=0) as tarpit, RecordingBackend() as backend:
         waiting = [socket.socket() for _ in range(4)]
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(tarpit.getsockname())
-        stuck, _ = plane.route(HOST, tarpit.getsockname()[1], backend)
+        (stuck,) = plane.route(HOST, tarpit.getsockname()[1])
+        pool = plane.plane.mirror.table.pool(HOST)
+        assert pool is not None
+        pool.cursor = 0
+        plane.route(HOST, backend)
+        with plane.client() as client:
+            client.send(POST)
+            wait_until(lambda: any(each.dialling for each in list(plane.plane.proxy.active)), "the dial has begun")
+            for exchange in list(plane.plane.proxy.active):
+                exchange.deadline = 0.001
 
-        assert [ask(plane, POST).body for _ in range(2)] == [b"ok", b"ok"]
+            assert client.read_response().body == b"ok"
+        assert ask(plane, POST).body == b"ok"
         assert stuck.failed_at > 0.0
         assert failures(plane)[0]["failure"] == "timeout-while-connecting"
         for each in waiting:

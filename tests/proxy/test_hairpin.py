@@ -21,7 +21,7 @@ from tests.proxy.conftest import StartPlane
 from tests.support.plane import RunningPlane
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.recorder import CONTINUE, Conversation, RecordingBackend, Script
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "app.test"
 INNER = "inner-app.test"
@@ -290,7 +290,7 @@ def test_endpoint_that_does_not_read_stops_the_client(
 
     def lazy(conversation: Conversation) -> None:
         request = conversation.read_head()
-        go_on.wait(60)
+        go_on.wait(PATIENCE_S)
         conversation.read_body(request)
         conversation.answer(b"%d" % len(request.body))
 

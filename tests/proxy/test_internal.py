@@ -22,9 +22,9 @@ from router.routing.internal_records import (
 )
 from tests.proxy.conftest import StartPlane
 from tests.support.plane import RunningPlane
-from tests.support.rawclient import RawClient, Response, Truncated
+from tests.support.rawclient import Response, Truncated
 from tests.support.recorder import Conversation, RecordingBackend, plain, silent
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 NAME = "back.apps.internal"
 FRONT = "127.0.1.1"
@@ -71,7 +71,7 @@ def furnish(plane: RunningPlane, backend: RecordingBackend) -> None:
 
 
 def ask(plane: RunningPlane, source: str = FRONT, host: str = NAME, headers: str = "") -> Response:
-    with RawClient(plane.internal_port, source=source) as client:
+    with plane.internal_client(source=source) as client:
         return client.get(host=host, headers=headers)
 
 
@@ -106,7 +106,7 @@ def test_unknown_name_cannot_be_told_from_a_forbidden_one(plane: RunningPlane) -
 def test_source_without_identity_is_refused_and_closed(plane: RunningPlane) -> None:
     with RecordingBackend(plain) as backend:
         furnish(plane, backend)
-        with RawClient(plane.internal_port, source="127.0.1.9") as client:
+        with plane.internal_client(source="127.0.1.9") as client:
             response = client.get(host=NAME)
             assert (response.status, response.header("Connection")) == (403, "close")
 
@@ -122,7 +122,7 @@ def test_nothing_is_served_before_policies_and_names_are_known(plane: RunningPla
 def test_internal_name_is_an_unknown_route_in_public(plane: RunningPlane) -> None:
     with RecordingBackend(plain) as backend:
         furnish(plane, backend)
-        with RawClient(plane.port, source=FRONT) as client:
+        with plane.client(source=FRONT) as client:
             response = client.get(host=NAME)
     assert (response.status, response.header("X-Cf-Routererror")) == (404, "unknown_route")
 
@@ -171,7 +171,7 @@ def test_caller_headers_from_outside_do_not_reach_public_apps(plane: RunningPlan
 def test_permission_taken_back_ends_what_it_permitted(plane: RunningPlane, script: Any, change: Any) -> None:
     with RecordingBackend(script) as backend:
         furnish(plane, backend)
-        with RawClient(plane.internal_port, source=FRONT) as client:
+        with plane.internal_client(source=FRONT) as client:
             client.send(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n{UPGRADE if script is tunnel else ''}\r\n".encode())
             wait_until(lambda: len(backend.requests) == 1, "the request arrives")
             if script is not silent:
@@ -186,7 +186,7 @@ def test_permission_taken_back_ends_what_it_permitted(plane: RunningPlane, scrip
 def test_same_question_is_decided_anew_after_every_change(plane: RunningPlane) -> None:
     with RecordingBackend(plain) as backend:
         furnish(plane, backend)
-        with RawClient(plane.internal_port, source=FRONT) as client:
+        with plane.internal_client(source=FRONT) as client:
             policy = Policy("front", "back", TCP, backend.port, backend.port)
             for policies, status in (([policy], 200), ([], 403), ([policy], 200)):
                 plane.apply(PutPolicies("front", policies))
@@ -219,11 +219,11 @@ def test_request_that_is_sent_again_after_a_change_is_decided_anew(
         if conversation.number == 0:
             conversation.answer()
             conversation.read_request()
-            closing.wait(10)
+            closing.wait(PATIENCE_S)
 
     with RecordingBackend(close_when_told) as backend:
         furnish(plane, backend)
-        with RawClient(plane.internal_port, source=FRONT) as client:
+        with plane.internal_client(source=FRONT) as client:
             assert client.get(host=NAME).status == 200
             client.send(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
             wait_until(lambda: len(backend.requests) == 2, "the request arrives")
@@ -253,7 +253,7 @@ def test_address_taken_over_without_generations_is_another_endpoint(plane: Runni
 def test_other_permissions_outlive_a_change(plane: RunningPlane) -> None:
     with RecordingBackend(plain) as backend:
         furnish(plane, backend)
-        with RawClient(plane.internal_port, source=FRONT) as client:
+        with plane.internal_client(source=FRONT) as client:
             assert client.get(host=NAME).status == 200
             plane.apply(PutPolicies("other", [Policy("other", "back", TCP, 1, 2)]), DropIdentity(STRANGER))
             assert client.get(host=NAME).status == 200
@@ -263,7 +263,7 @@ def test_other_permissions_outlive_a_change(plane: RunningPlane) -> None:
 def test_address_with_a_new_tenant_is_another_caller(plane: RunningPlane) -> None:
     with RecordingBackend(plain) as backend:
         furnish(plane, backend)
-        with RawClient(plane.internal_port, source=FRONT) as client:
+        with plane.internal_client(source=FRONT) as client:
             assert client.get(host=NAME).status == 200
             plane.apply(PutIdentity(identity(FRONT, "stranger", generation=2)))
             assert client.get(host=NAME).status == 403
@@ -318,7 +318,7 @@ def test_offered_certificate_must_be_the_callers_own(
 def status_over_tls(plane: RunningPlane, context: ssl.SSLContext) -> int:
     """Return the status, 0 if the connection does not come about or ends without one."""
     try:
-        with RawClient(plane.internal_port, source=FRONT, tls=context, server_name=NAME) as client:
+        with plane.internal_client(source=FRONT, tls=context, server_name=NAME) as client:
             return client.get(host=NAME).status
     except (OSError, Truncated):
         return 0

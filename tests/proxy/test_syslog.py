@@ -7,7 +7,7 @@ import pytest
 
 from router.proxy.syslog import SyslogWriter
 from tests.support.ports import free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 MESSAGE = re.compile(
     rb"<14>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d) (?P<host>\S+) (?P<app>\S+) (?P<pid>\d+) - "
@@ -20,14 +20,14 @@ MESSAGE = re.compile(
 def datagrams() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(10)
+        receiver.settimeout(PATIENCE_S)
         yield receiver
 
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(10)
+        server.settimeout(PATIENCE_S)
         yield server
 
 
@@ -127,7 +127,7 @@ def test_a_datagram_refused_for_the_one_before_is_sent_again(datagrams: socket.s
     wait_until(lambda: writer._waiting == 0, "the first one is out")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", port))
-        receiver.settimeout(10)
+        receiver.settimeout(PATIENCE_S)
         writer.write(b"somebody there\n")
         writer.close()
         match = MESSAGE.fullmatch(receiver.recv(65536))
