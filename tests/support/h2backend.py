@@ -34,6 +34,7 @@ from tests.support.h2peer import (
     settings,
     window_update,
 )
+from tests.support.waiting import PATIENCE_S
 
 NO_LIMIT = 2**31 - 1
 
@@ -154,10 +155,10 @@ class H2Conversation:
     def leave(self, last: int, code: int = 0) -> None:
         self.send(frame(GOAWAY, 0, 0, struct.pack(">LL", last, code)))
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
+        """End the connection; whatever reads from it raises `Ended`."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
 
     # The inside.
 
@@ -235,6 +236,8 @@ class H2Backend:
         self._script = script
         self._settings = own_settings
         self._tls = tls
+        self._lock = threading.Lock()
+        self._closing = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
@@ -252,10 +255,13 @@ class H2Backend:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for conversation in self.conversations:
-            conversation.close()
+        with self._lock:
+            self._closing = True
+            conversations = list(self.conversations)
+        for conversation in conversations:
+            conversation.hang_up()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE_S)
 
     def note(self, request: H2Request) -> None:
         self.requests.append(request)
@@ -279,7 +285,10 @@ class H2Backend:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             conversation = H2Conversation(self, connection)
-            self.conversations.append(conversation)
+            with self._lock:
+                if self._closing:
+                    return
+                self.conversations.append(conversation)
             with contextlib.suppress(Ended):
                 conversation.begin(*self._settings)
                 self._script(conversation)

@@ -21,7 +21,7 @@ from types import TracebackType
 
 from tests.support import grammar
 from tests.support.fields import Headed
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -253,6 +253,7 @@ class RecordingBackend:
         self.handshake_failures: list[str] = []
         self._tls = tls
         self._lock = threading.Lock()
+        self._closing = False
         self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []
@@ -280,15 +281,18 @@ class RecordingBackend:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._acceptor.join(5)
+        self._acceptor.join(PATIENCE_S)
 
     def close(self) -> None:
         self.stop_listening()
-        for conversation in list(self.conversations):
+        with self._lock:
+            self._closing = True
+            conversations = list(self.conversations)
+        for conversation in conversations:
             with contextlib.suppress(OSError):
                 conversation.socket.shutdown(socket.SHUT_RDWR)
         for thread in list(self._threads):
-            thread.join(5)
+            thread.join(PATIENCE_S)
 
     def note(self, request: Request) -> None:
         with self._lock:
@@ -332,6 +336,9 @@ class RecordingBackend:
             _close_slowly(connection)
             return
         with self._lock:
+            if self._closing:
+                connection.close()
+                return
             conversation = Conversation(self, connection, len(self.conversations))
             self.conversations.append(conversation)
         conversation.run(self.script)
@@ -371,7 +378,7 @@ def _close_slowly(connection: socket.socket) -> None:
     """Close without a reset, which could overtake the alert that says why."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE_S)
         while connection.recv(65536):
             pass
     connection.close()
