@@ -23,7 +23,9 @@ from tests.support.certificates import server_context
 from tests.support.eventually import eventually
 from tests.support.h2backend import H2Backend, H2Conversation, plain
 from tests.support.h2peer import CANCEL, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, REFUSED_STREAM, frame
+from tests.support.ports import free_port
 from tests.support.recorder import Conversation, RecordingBackend
+from tests.support.waiting import PATIENCE_S
 
 MAX_CONCURRENT_STREAMS, ENABLE_CONNECT_PROTOCOL = 0x3, 0x8
 HTTP_1_1_REQUIRED = 0xD
@@ -98,8 +100,7 @@ async def test_exchanges_that_come_at_once_wait_for_one_dial(dialler: Dialler) -
 
 
 async def test_failed_dial_fails_all_who_wait_for_it(dialler: Dialler) -> None:
-    with H2Backend() as backend:
-        target = http2(backend)
+    target = endpoint(free_port(), protocol="http2")
     outcomes = await asyncio.gather(*[dialler.carrier(target) for _ in range(5)], return_exceptions=True)
     assert [outcome.kind for outcome in outcomes if isinstance(outcome, BackendFailure)] == [failures.DIAL] * 5
 
@@ -190,7 +191,7 @@ async def test_old_connection_takes_no_new_exchange_and_closes_when_those_it_has
     def slow_at_first(conversation: H2Conversation) -> None:
         request = conversation.request()
         if conversation is conversation.backend.conversations[0]:
-            go_on.wait(10)
+            go_on.wait(PATIENCE_S)
         conversation.answer(request)
         plain(conversation)
 
@@ -217,7 +218,7 @@ async def test_drain_lets_streams_finish_and_closes_then(dialler: Dialler) -> No
 
     def slow(conversation: H2Conversation) -> None:
         request = conversation.request()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         conversation.answer(request)
         conversation.wait_for_end()
 
@@ -311,7 +312,7 @@ async def test_connection_that_leaves_politely_takes_no_more_and_finishes(dialle
         request = conversation.request()
         conversation.leave(2**31 - 1)
         conversation.head_of(request, 200)
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         conversation.body(request, b"late", ended=True)
         conversation.wait_for_end()
 
@@ -473,7 +474,7 @@ async def test_silent_backend_is_asked_for_a_sign_of_life_and_gets_no_more_until
 
     def fall_asleep(conversation: H2Conversation) -> None:
         conversation.request()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         plain(conversation)
 
     with H2Backend(fall_asleep) as backend:
@@ -492,7 +493,7 @@ async def test_backend_that_gives_no_sign_of_life_loses_its_connection(dialler: 
 
     def sleep(conversation: H2Conversation) -> None:
         conversation.request()
-        end.wait(30)
+        end.wait(PATIENCE_S)
 
     with H2Backend(sleep) as backend:
         target = http2(backend)

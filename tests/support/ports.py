@@ -13,7 +13,7 @@ _locks: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a TCP port that is free now and that no other caller, in any process, is given."""
+    """Return a port, free for TCP and UDP, that no other caller, in any process, is given."""
     for port in random.sample(range(FIRST, LAST), 2000):
         if _claim(port) and _is_free(port):
             return port
@@ -41,9 +41,10 @@ def _claim(port: int) -> bool:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                return False
     return True
