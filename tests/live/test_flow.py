@@ -12,7 +12,7 @@ from tests.live.conftest import Live
 from tests.support.processes import open_sockets, resident_bytes
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.recorder import Conversation, MakeBackend, plain, silent
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 MEBIBYTE = 1 << 20
 PIECE = bytes(64 * 1024)
@@ -42,7 +42,7 @@ class Sink:
         head = conversation.read_head()
         length = int(head.header("Content-Length") or "0")
         self.taken = len(conversation.received) - len(head.raw_head)
-        self.may_read.wait(60)
+        self.may_read.wait(PATIENCE_S)
         while self.taken < length:
             received = conversation.socket.recv(MEBIBYTE)
             if not received:
@@ -171,7 +171,7 @@ def test_backends_that_do_not_read_cost_little_memory(live: Live, make_backend: 
     for client in clients:
         client.socket.shutdown(socket.SHUT_RDWR)
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE_S)
     for client in clients:
         client.close()
     sink.may_read.set()
@@ -231,7 +231,7 @@ def test_pipelined_requests_whose_answers_nobody_reads_cost_little_memory(
         settled(lambda: sent[0])
         grown = resident_bytes(worker) - before
         client.socket.shutdown(socket.SHUT_RDWR)
-        sending.join(10)
+        sending.join(PATIENCE_S)
     assert sent[0] < 64 * MEBIBYTE, "the sender was never held back"
     assert grown < 10 * MEBIBYTE
 
@@ -298,14 +298,14 @@ def _aborts(live: Live, make_backend: MakeBackend, count: int) -> None:
     with live.client() as client:
         assert client.get(host=host).status == 200
     base = open_sockets(worker)
-    logged = len(live.router.messages())
     randomness = random.Random(17)
     for _ in range(count):
         _abort(live, host, randomness)
     with live.client() as client:
         assert client.get(host=host).status == 200, "the only endpoint is still there"
     wait_until(lambda: open_sockets(worker) <= base + 20, "sockets are back to base, but for idle connections")
-    assert "endpoint-marked-as-ineligible" not in live.router.messages()[logged:]
+    marked = [line for line in live.router.log if line.get("message") == "endpoint-marked-as-ineligible"]
+    assert not [line for line in marked if line["data"]["backend"] == backend.address]
 
 
 def test_clients_that_leave_at_random_points_harm_no_endpoint(live: Live, make_backend: MakeBackend) -> None:
@@ -337,17 +337,19 @@ def test_reset_of_a_client_that_nobody_reads_from_is_noticed(live: Live, make_ba
             conversation.send(
                 b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
             )
-        never.wait(60)
+        never.wait(PATIENCE_S)
 
-    host = live.route(make_backend(unread))
+    backend = make_backend(unread)
+    host = live.route(backend)
     upload = f"POST /unread-upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {64 * MEBIBYTE}\r\n\r\n"
     tunnel = (
         f"GET /unread-tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
-    for start in (upload, tunnel):
+    for count, start in enumerate((upload, tunnel), 1):
         client = live.client()
         client.send(start.encode())
+        wait_until(lambda: len(backend.requests) == count, "the request is with the backend")  # noqa: B023
         send_until_nothing_is_taken(client)
         client.reset()
     try:

@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
 from tests.support.recorder import MakeBackend, RecordingBackend, named, plain, silent
 from tests.support.router import RunningRouter
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 APP = "0a1b2c3d-0000-4000-8000-00000000000a"
 WEB = "0a1b2c3d-0000-4000-8000-00000000000b"
@@ -183,15 +183,13 @@ def test_message_that_is_wrong_in_one_field_is_dropped_whole_and_named(
 ) -> None:
     host = live.host()
     message = {"host": "127.0.0.1", "port": backend.port, "uris": [host], **fields}
-    count = len(live.router.log)
     live.announcer.publish("router.register", json.dumps(message).encode())
     live.routes.settle()
     assert status_of(live.router.port, host) == 404
     assert backend.requests == []
     # A burst of them is logged in part, so that whoever sends them cannot fill the disk.
-    said = [line for line in live.router.log[count:] if line["log_level"] >= 2]
-    assert len(said) <= 1
-    assert all(line["message"] in ("validation-error", "bad-messages") for line in said), said
+    said = [line for line in list(live.router.log) if line["log_level"] >= 2 and host in str(line["data"])]
+    assert [line["message"] for line in said] in ([], ["validation-error"]), said
 
 
 def test_service_that_is_not_https_is_told_in_words(start_live: StartLive, backend: RecordingBackend) -> None:
@@ -354,10 +352,16 @@ def test_pool_whose_last_tls_endpoint_failed_is_empty_until_the_next_pass(
         }
     )
     host = live.host()
-    live.routes.register(host, backend=1, tls_port=free_port())
-    with live.client() as client:
-        assert client.get(host=host).status == 502
-        assert client.get(host=host).status == status
+    port = free_port()
+
+    def after_its_failure() -> int:
+        live.routes.register(host, backend=1, tls_port=port)
+        with live.client() as client:
+            assert client.get(host=host).status == 502
+            return client.get(host=host).status
+
+    # The next pass may come between the two requests.
+    wait_until(lambda: after_its_failure() == status, f"the empty pool is answered with {status}")
     wait_until(lambda: status_of(live.router.port, host) == 404, "the pass forgets it")
 
 
@@ -365,7 +369,7 @@ def test_emptied_pool_is_kept_for_its_time(start_live: StartLive, backend: Recor
     live = start_live(
         {
             "empty_pool_response_code_503": True,
-            "empty_pool_timeout": "1s",
+            "empty_pool_timeout": "5s",
             "prune_stale_droplets_interval": "200ms",
         }
     )
@@ -408,7 +412,7 @@ def test_tls_endpoints_never_age(
 
 def test_routes_age_from_the_start_delay_on(tmp_path: Path, nats_server: NatsServer) -> None:
     """What was announced once, early in a long delay, is gone when the router begins to serve."""
-    config = {"start_response_delay_interval": "4s", "prune_stale_droplets_interval": "250ms"}
+    config = {"start_response_delay_interval": "8s", "prune_stale_droplets_interval": "250ms"}
     router = RunningRouter(tmp_path / "router", nats_server.port, config)
     router.start(wait=False)
     with Announcer(nats_server.port) as announcer, RecordingBackend() as backend:
@@ -455,7 +459,7 @@ def test_requests_during_thousands_of_replacements_all_succeed(live: Live, backe
     for number in range(1000):
         live.announcer.register(host, port=backend.port, app=str(number))
     done.set()
-    asking.join(15)
+    asking.join(PATIENCE_S)
     assert statuses == {200}
     live.routes.settle()
     assert status_of(live.router.port, host) == 200
