@@ -10,7 +10,7 @@ from tests.live.conftest import Live, StartLive
 from tests.support.certificates import server_context
 from tests.support.ports import free_port
 from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, named
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_turns_are_the_routes_and_not_the_connections(live: Live, make_backend: 
 def test_mark_is_forgotten_after_a_quarter_of_the_stale_threshold(
     start_live: StartLive, make_backend: MakeBackend
 ) -> None:
-    live = start_live({"droplet_stale_threshold": "8s"})
+    live = start_live({"droplet_stale_threshold": "20s"})
     port = free_port()
     host = live.route(make_backend(named("alive")))
     live.routes.register(host, backend=port)
@@ -189,7 +189,7 @@ def test_most_idle_connections_are_as_configured(start_live: StartLive, make_bac
     def together(conversation: Conversation) -> None:
         while True:
             conversation.read_request()
-            barrier.wait(15)
+            barrier.wait(PATIENCE_S)
             conversation.answer()
 
     backend = make_backend(together)

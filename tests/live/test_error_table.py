@@ -348,7 +348,7 @@ def keys(authority: Authority) -> dict[str, Any]:
         "ca_certs": [authority.pair.certificate],
         "empty_pool_response_code_503": True,
         "empty_pool_timeout": "1h",
-        "endpoint_timeout": "1s",
+        "endpoint_timeout": "4s",
         "backends": {"max_conns": 1, "max_attempts": 1},
         "max_request_header_bytes": 8192,
         "max_request_headers": 40,

@@ -14,7 +14,7 @@ from tests.support.ports import free_port
 from tests.support.processes import open_sockets, resident_bytes
 from tests.support.rawclient import RawClient
 from tests.support.recorder import MakeBackend
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +95,9 @@ def test_tls_backend_that_does_not_read_costs_little_memory(
         grown = resident_bytes(worker) - before
         assert sent[0] < 64 * MEBIBYTE, "the sender was never held back"
         sink.may_read.set()
-        client.socket.settimeout(15)
+        client.socket.settimeout(PATIENCE_S)
         assert client.read_response().status == 200
-        sending.join(10)
+        sending.join(PATIENCE_S)
     assert grown < 4 * MEBIBYTE
     assert sink.taken == 64 * MEBIBYTE
 

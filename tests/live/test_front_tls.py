@@ -21,7 +21,7 @@ from tests.support.odd_certificates import dns, make
 from tests.support.processes import open_sockets
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.recorder import MakeBackend, RecordingBackend
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 NAMES = {"default": ["default.test"], "one": ["one.test"], "wild": ["*.wild.test"], "exact": ["exact.wild.test"]}
 
@@ -407,7 +407,7 @@ def test_renegotiation_is_refused(https: Live) -> None:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as openssl:
-        output, _ = openssl.communicate(b"R\n", timeout=30)
+        output, _ = openssl.communicate(b"R\n", timeout=PATIENCE_S)
     assert b"RENEGOTIATING" in output
     assert b"no renegotiation" in output
 
@@ -421,7 +421,7 @@ def test_session_is_resumed_by_ticket(https: Live, authority: Authority) -> None
     assert session is not None
     assert session.has_ticket
     with (
-        socket.create_connection(("127.0.0.1", https.router.ssl_port), 15) as plain,
+        socket.create_connection(("127.0.0.1", https.router.ssl_port), PATIENCE_S) as plain,
         context.wrap_socket(plain, server_hostname="default.test", session=session) as again,
     ):
         assert again.session_reused

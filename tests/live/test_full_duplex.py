@@ -15,7 +15,7 @@ from tests.live.conftest import Live, StartLive
 from tests.support.certificates import server_context
 from tests.support.rawclient import RawClient
 from tests.support.recorder import Conversation, Ended, MakeBackend
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 MIB = 1024 * 1024
 UPLOAD = random.Random(4).randbytes(MIB) * 32
@@ -108,7 +108,7 @@ def test_echo_flows_both_ways_at_once(
         client.send(framed(host, framing))
         sending = in_background(lambda: client.send(body(framing)))
         response = client.read_response()
-        sending.join(15)
+        sending.join(PATIENCE_S)
     assert (response.status, hashlib.sha256(response.body).hexdigest()) == (200, DIGEST)
 
 
@@ -139,7 +139,7 @@ def test_upload_goes_on_after_an_early_answer_that_says_close(
     assert response.status == (204 if answer == "no-content" else 200)
     assert response.body == (b"" if answer == "no-content" else b"early")
     client.send(body(framing))
-    wait_until(lambda: backend.requests[0].header("digest"), "the whole upload has arrived", timeout_s=60)
+    wait_until(lambda: backend.requests[0].header("digest"), "the whole upload has arrived")
     assert backend.requests[0].header("digest") == DIGEST
     line = duplex.router.wait_access_line(host)
     assert f' {response.status} {len(UPLOAD)} {len(response.body)} "-"' in line
@@ -246,7 +246,7 @@ def test_early_answer_ends_the_request_where_that_is_off(live: Live, make_backen
         client.send(framed(host, "length"))
         response = client.read_response()
         assert (response.body, response.header("Connection")) == (b"early", "close")
-    assert ended.wait(15)
+    assert ended.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -277,4 +277,4 @@ def test_answer_arrives_though_the_backend_closes_under_the_upload(
             response = client.read_response()
             assert (response.status, response.body) == (413, b"enough")
             client.end_sending()
-            sending.join(15)
+            sending.join(PATIENCE_S)

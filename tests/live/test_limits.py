@@ -146,7 +146,7 @@ def test_head_of_64_kib_may_come_byte_by_byte(live: Live, client: RawClient, bac
     before = cpu_seconds(worker)
     client.send_bytewise(head(host, "X-A: " + "a" * 65_000))
     assert client.read_response().status == 200
-    assert cpu_seconds(worker) - before < 10
+    assert cpu_seconds(worker) - before < 30
 
 
 def test_memory_for_huge_heads_is_bounded_and_given_back(live: Live, backend: RecordingBackend) -> None:

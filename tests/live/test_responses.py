@@ -8,6 +8,7 @@ import pytest
 from tests.live.conftest import Live
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, Script, answering
+from tests.support.waiting import PATIENCE_S
 
 BAD_GATEWAY = b"502 Bad Gateway: Registered endpoint failed to handle the request.\n"
 OWN = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown"
@@ -323,7 +324,7 @@ def _extra_bytes_rounds(live: Live, make_backend: MakeBackend, rounds: int) -> N
             response = clients[number % 4].get(path, host=host)
             assert response.body == path.encode()
             # What a backend sends on a connection only after the next request is on it, nobody can tell apart.
-            assert all_sent.acquire(timeout=10)
+            assert all_sent.acquire(timeout=PATIENCE_S)
     finally:
         for client in clients:
             client.close()

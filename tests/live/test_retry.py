@@ -12,7 +12,7 @@ from tests.live.conftest import Live, StartLive
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
 from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, named, silent
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -314,7 +314,7 @@ def test_endpoint_at_its_limit_is_skipped(start_live: StartLive, make_backend: M
     def hold(conversation: Conversation) -> None:
         while True:
             conversation.read_request()
-            release.wait(30)
+            release.wait(PATIENCE_S)
             conversation.answer(b"held")
 
     holding = make_backend(hold)
@@ -364,7 +364,7 @@ def test_client_that_leaves_before_the_answer_harms_no_endpoint(
     def hold(conversation: Conversation) -> None:
         while True:
             if conversation.read_request().target == "/hold":
-                release.wait(30)
+                release.wait(PATIENCE_S)
             conversation.answer()
 
     backend = make_backend(hold)

@@ -231,7 +231,7 @@ def test_service_that_dies_in_mid_answer_cuts_the_client(
 def test_slow_service_runs_into_the_endpoint_timeout_and_is_asked_once(
     start_live: StartLive, platform: Platform, make_backend: MakeBackend, backend: RecordingBackend
 ) -> None:
-    hasty = start_live(platform.keys(endpoint_timeout="300ms"))
+    hasty = start_live(platform.keys(endpoint_timeout="3s"))
     slow = make_backend(Conversation.wait_for_end, tls=platform.context)
     host = bind(hasty, backend, url_of(slow))
     response = get(hasty, host)

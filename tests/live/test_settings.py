@@ -10,7 +10,7 @@ import pytest
 from router.routing.records import PoolOptions, SetPoolOptions
 from tests.support.plane import RunningPlane, config
 from tests.support.recorder import Conversation, MakeBackend, named, silent
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_idle_connections_of_an_endpoint_are_limited_by_the_smaller_of_two_setti
     def waiting(conversation: Conversation) -> None:
         while True:
             conversation.read_request()
-            released.wait(20)
+            released.wait(PATIENCE_S)
             conversation.answer()
 
     plane = run(max_idle_conns=in_all, max_idle_conns_per_host=per_host)

@@ -5,6 +5,7 @@ import random
 import struct
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -16,8 +17,10 @@ from tests.live.conftest import Live
 from tests.support.ports import free_port
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.recorder import Conversation, MakeBackend, named
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
+UNHURRIED: dict[str, Any] = {"open_timeout": PATIENCE_S, "ping_timeout": PATIENCE_S}
+"""For both ends of a real WebSocket, which give up after ten and twenty seconds by themselves."""
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
@@ -62,7 +65,9 @@ async def websocket_port() -> AsyncIterator[int]:
                 await connection.close(4001, "as asked")
             await connection.send(message)
 
-    async with serve(handle, "127.0.0.1", 0, max_size=None, subprotocols=[Subprotocol("chat")]) as server:
+    async with serve(
+        handle, "127.0.0.1", 0, max_size=None, subprotocols=[Subprotocol("chat")], **UNHURRIED
+    ) as server:
         (listener,) = server.sockets
         yield listener.getsockname()[1]
 
@@ -73,7 +78,12 @@ async def websocket(live: Live, websocket_port: int) -> AsyncIterator[ClientConn
     await asyncio.to_thread(live.routes.register, host, backend=websocket_port)
     url = f"ws://{host}:{live.router.port}/chat"
     async with connect(
-        url, host="127.0.0.1", port=live.router.port, max_size=None, subprotocols=[Subprotocol("chat")]
+        url,
+        host="127.0.0.1",
+        port=live.router.port,
+        max_size=None,
+        subprotocols=[Subprotocol("chat")],
+        **UNHURRIED,
     ) as opened_one:
         yield opened_one
 
@@ -86,7 +96,7 @@ async def test_websocket_messages_pass_both_ways(websocket: ClientConnection) ->
 
 
 async def test_websocket_pings_pass(websocket: ClientConnection) -> None:
-    assert await asyncio.wait_for(await websocket.ping(), 10) >= 0
+    assert await asyncio.wait_for(await websocket.ping(), PATIENCE_S) >= 0
 
 
 async def test_websocket_close_code_of_the_backend_arrives(websocket: ClientConnection) -> None:
@@ -113,7 +123,7 @@ async def test_many_websockets_at_once_keep_apart(live: Live, websocket_port: in
     async def talk(number: int) -> None:
         url = f"ws://{host}:{live.router.port}/"
         async with connect(
-            url, host="127.0.0.1", port=live.router.port, subprotocols=[Subprotocol("chat")]
+            url, host="127.0.0.1", port=live.router.port, subprotocols=[Subprotocol("chat")], **UNHURRIED
         ) as connection:
             for turn in range(5):
                 await connection.send(f"{number}.{turn}")
