@@ -9,6 +9,7 @@ from router.backend import failure as failures
 from router.backend.connection import BackendConnection
 from tests.backend.receiver import GET, Dialler, Receiver, endpoint
 from tests.support.recorder import Conversation, RecordingBackend, Script, answering, silent
+from tests.support.waiting import PATIENCE_S
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -125,7 +126,7 @@ async def test_bytes_that_nobody_asked_for_end_an_idle_connection(dialler: Diall
     def script(conversation: Conversation) -> None:
         conversation.read_request()
         conversation.answer()
-        asked.wait(10)
+        asked.wait(PATIENCE_S)
         conversation.send(OK)
         conversation.wait_for_end()
 
@@ -260,7 +261,7 @@ async def test_backend_that_does_not_read_stops_the_sender_until_it_does(dialler
 
     def script(conversation: Conversation) -> None:
         conversation.read_head()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         conversation.read(20_000_000)
         conversation.answer()
         conversation.wait_for_end()
@@ -303,7 +304,7 @@ async def test_connection_whose_request_was_not_taken_whole_is_not_used_again(di
     def script(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.answer()
-        over.wait(10)
+        over.wait(PATIENCE_S)
 
     with RecordingBackend(script) as backend:
         target = endpoint(backend.port)

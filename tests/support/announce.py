@@ -15,7 +15,7 @@ from nats.errors import NoRespondersError
 from tests.support.nats import settle
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.recorder import RecordingBackend
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Announcer:
     def close(self) -> None:
         self._await(self._client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     def publish(self, subject: str, payload: bytes) -> None:
@@ -58,15 +58,15 @@ class Announcer:
         """Keep every message on a subject in ``seen``."""
         self._await(self._listen(subject))
 
-    def request(self, subject: str, payload: bytes = b"") -> bytes:
+    def request(self, subject: str, payload: bytes = b"", *, timeout_s: float = PATIENCE_S) -> bytes:
         """Publish with a reply subject and return the reply."""
-        message: Msg = self._await(self._client.request(subject, payload, timeout=5))
+        message: Msg = self._await(self._client.request(subject, payload, timeout=timeout_s))
         return message.data
 
     def hears(self, subject: str) -> bool:
         """Whether anybody answers a request on the subject."""
         try:
-            self.request(subject)
+            self.request(subject, timeout_s=5)
         except (NoRespondersError, nats.errors.TimeoutError):
             return False
         return True
@@ -97,7 +97,7 @@ class Announcer:
         await settle(self._client)
 
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
 
 
 async def _ignore(_: Exception) -> None:
@@ -131,8 +131,13 @@ class Routes:
     def settle(self) -> None:
         """Wait until everything announced so far is in the worker's table."""
         name = f"canary-{next(self._numbers)}.test"
-        self.announcer.register(name, port=self._canary.port)
-        wait_until(lambda: status_of(self._port, name) == 200, f"canary {name} is routed")
+
+        def is_routed() -> bool:
+            # Again each time: where routes age within seconds, the first may be gone before it is asked.
+            self.announcer.register(name, port=self._canary.port)
+            return status_of(self._port, name) == 200
+
+        wait_until(is_routed, f"canary {name} is routed")
         self.announcer.unregister(name, port=self._canary.port)
 
 

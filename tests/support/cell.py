@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.namespaces import inside_namespace
 from tests.support.needs import needs
+from tests.support.waiting import PATIENCE_S
 
 _GATEWAY = "169.254.0.1"
 _SETTINGS = Path("/etc/netns")
@@ -58,7 +59,7 @@ class Cell:
         return f"{self._prefix}-{name}"
 
     def run(
-        self, container: str, command: Sequence[str], *, timeout_s: float = 20.0
+        self, container: str, command: Sequence[str], *, timeout_s: float = PATIENCE_S
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command in a container and return what it said."""
         return subprocess.run(

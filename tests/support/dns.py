@@ -21,7 +21,7 @@ SERVER = "127.0.0.1"
 """Where the server under test listens."""
 WEB, GUEST, STRANGER = "127.0.1.1", "127.0.1.2", "127.0.1.3"
 """Sources: an instance of app ``web``, one of ``guest``, and nobody's address. All of 127/8 is ours to bind."""
-ANSWER_S = 20.0
+ANSWER_S = 60.0
 """A safety net for a server that does not answer, never a measurement."""
 
 

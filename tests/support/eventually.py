@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+from tests.support.waiting import PATIENCE_S
 
-async def eventually(condition: Callable[[], object], what: str, *, timeout_s: float = 20.0) -> None:
+
+async def eventually(condition: Callable[[], object], what: str, *, timeout_s: float = PATIENCE_S) -> None:
     """Return once the condition is true; `AssertionError` naming ``what`` if that does not happen in time.
 
     The time-out is a safety net for a broken product, never a measurement.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import hpack
 
 from tests.support.rawclient import RawClient
+from tests.support.waiting import PATIENCE_S
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -148,7 +149,7 @@ class H2Peer:
         server_name: str | None = None,
         begin: bool = True,
         receive_buffer: int | None = None,
-        timeout_s: float = 15.0,
+        timeout_s: float = PATIENCE_S,
     ) -> None:
         self.client = RawClient(
             port, tls=tls, server_name=server_name, receive_buffer=receive_buffer, timeout_s=timeout_s

@@ -27,7 +27,7 @@ from tests.support.nats import NatsServer
 from tests.support.needs import needs
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.router import RunningRouter, merged
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 BUS = "10.254.0.9"
 """Of the namespace ``bus``, where nats-server runs; no container's."""
@@ -63,7 +63,7 @@ class Service(ThreadingHTTPServer):
 
     def close(self) -> None:
         self.shutdown()
-        self._thread.join(5)
+        self._thread.join(PATIENCE_S)
         self.server_close()
 
 
@@ -256,7 +256,12 @@ class Platform:
         program, *arguments = command
         with self.cell.inside("cell"):
             done = subprocess.run(
-                [needs(program), *arguments], input=text, capture_output=True, text=True, timeout=20, check=False
+                [needs(program), *arguments],
+                input=text,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
             )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -337,7 +342,7 @@ class Platform:
     def _request(
         self, router: str, port: int, method: str, path: str, body: str | None, headers: Mapping[str, str]
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         with contextlib.closing(connection), self.cell.inside(router or self.places[0]):
             connection.request(method, path, body, dict(headers))
             answer = connection.getresponse()

@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass, field
 
 from tests.support.rawclient import BadResponse, RawClient
+from tests.support.waiting import PATIENCE_S
 
 PACE_S = 0.005
 
@@ -49,7 +50,7 @@ class Load:
     def stop(self) -> Account:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(PATIENCE_S)
         return self.account
 
     @property

@@ -13,7 +13,7 @@ from router.certs import Authority, issue
 from tests.support.broker import EXECUTABLE
 from tests.support.ports import free_port
 from tests.support.processes import freeze
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 Connect = Callable[[], Awaitable[Client]]
 """Makes a client of a server."""
@@ -88,7 +88,7 @@ class NatsServer:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
     def _greets(self) -> bool:
         try:

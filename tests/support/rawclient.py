@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests.support.fields import Headed
+from tests.support.waiting import PATIENCE_S
 
 STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)\r\n")
 FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
@@ -54,7 +55,7 @@ class RawClient:
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
-        timeout_s: float = 15.0,
+        timeout_s: float = PATIENCE_S,
         receive_buffer: int | None = None,
         source: str | None = None,
     ) -> None:

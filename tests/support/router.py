@@ -15,7 +15,7 @@ import yaml
 
 from tests.support import processes
 from tests.support.ports import free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 STARTED = "gorouter.started"
 
@@ -133,7 +133,7 @@ class RunningRouter:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait_exit(self, timeout_s: float = 20.0) -> int:
+    def wait_exit(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for control's end and return its status."""
         assert self.process is not None
         return self.process.wait(timeout_s)
@@ -145,8 +145,8 @@ class RunningRouter:
         if self.process.poll() is None:
             self.process.terminate()
         try:
-            code = self.process.wait(15)
-            wait_until(lambda: not self.remains(), "no process of the router is left", timeout_s=10)
+            code = self.process.wait(PATIENCE_S)
+            wait_until(lambda: not self.remains(), "no process of the router is left")
         finally:
             self.kill_all()
         return code
@@ -160,9 +160,9 @@ class RunningRouter:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         if self.process is not None:
-            self.process.wait(10)
+            self.process.wait(PATIENCE_S)
             if self._reader is not None:
-                self._reader.join(5)
+                self._reader.join(PATIENCE_S)
 
     # Logs.
 
@@ -170,14 +170,18 @@ class RunningRouter:
         return [str(line.get("message", "")) for line in list(self.log)]
 
     def wait_for_log(
-        self, text: str, *, where: Callable[[dict[str, Any]], bool] = lambda line: True, timeout_s: float = 20.0
+        self,
+        text: str,
+        *,
+        where: Callable[[dict[str, Any]], bool] = lambda line: True,
+        timeout_s: float = PATIENCE_S,
     ) -> dict[str, Any]:
         """Wait for a line whose message contains the text; fails at once if the router ends without it."""
 
         def found() -> dict[str, Any] | None:
             ended = self.process is None or self.process.poll() is not None
             if ended and self._reader is not None:
-                self._reader.join(5)
+                self._reader.join(PATIENCE_S)
             for line in list(self.log):
                 if text in str(line.get("message", "")) and where(line):
                     return line

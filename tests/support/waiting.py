@@ -6,9 +6,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_S = 60.0
+"""How long a test waits for what must come: only a broken product takes so long, not a machine that stalls."""
+
 
 def wait_until(
-    condition: Callable[[], T | None], what: str, *, timeout_s: float = 15.0, every_s: float = 0.005
+    condition: Callable[[], T | None], what: str, *, timeout_s: float = PATIENCE_S, every_s: float = 0.005
 ) -> T:
     """Return the first true value of the condition; `AssertionError` naming ``what`` if there is none in time.
 

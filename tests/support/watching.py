@@ -1,6 +1,7 @@
 """What watches a router from outside: a Prometheus server, the platform's metrics agent, a syslog server."""
 
 import base64
+import contextlib
 import http.client
 import socket
 import ssl
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from router.wire.dropsonde import messages
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 HTTP_START_STOP, LOG_MESSAGE, VALUE_METRIC, COUNTER_EVENT = 4, 5, 6, 7
 """Types of envelopes."""
@@ -33,9 +34,9 @@ def ask(
     """
     connection: http.client.HTTPConnection
     if tls is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     else:
-        connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=tls)
+        connection = http.client.HTTPSConnection("localhost", port, timeout=PATIENCE_S, context=tls)
     headers = {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"} if user else {}
     try:
         connection.request(method, path, body or None, headers)
@@ -140,7 +141,7 @@ class Stream:
     ) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
 
     @property
     def address(self) -> str:
@@ -160,7 +161,7 @@ class Stream:
             connection, _ = self._listening.accept()
         except OSError:
             return
-        with connection:
-            connection.settimeout(20)
+        # A router that is killed, or that stops with something unread, resets.
+        with connection, contextlib.suppress(ConnectionResetError):
             while data := connection.recv(65536):
                 self.heard += data
