@@ -68,15 +68,18 @@ class Announcing:
         except Exception:
             # An app that knows no lifespan raises before it has heard a word of it; servers take it for just that.
             if lifespan.heard:
-                await self._end()
+                # Without a pause if nothing began: hypercorn looks only once whether its start has failed.
+                if lifespan.begun:
+                    await self._end()
                 raise
         if not lifespan.heard:
             await lifespan.alone()
 
     async def _begin(self) -> None:
-        await self._presence.__aenter__()
+        # First, for it may refuse: then nothing is announced.
         if self._drain_s is not None:
             self._drain_on_sigterm(self._drain_s)
+        await self._presence.__aenter__()
 
     async def _end(self) -> None:
         await self._presence.__aexit__()
@@ -107,6 +110,7 @@ class _Lifespan:
 
     def __init__(self, receive: Receive, send: Send, begin: Step, end: Step) -> None:
         self.heard = False
+        self.begun = False
         self._receive = receive
         self._send = send
         self._begin = begin
@@ -121,7 +125,13 @@ class _Lifespan:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
-            await self._begin()
+            try:
+                await self._begin()
+            except Exception as error:
+                # By the exception alone servers would believe that there is no lifespan, and go on.
+                await self._send({"type": "lifespan.startup.failed", "message": str(error)})
+                raise
+            self.begun = True
         await self._send(message)
 
     async def alone(self) -> None:

@@ -1,5 +1,6 @@
 """Apps that announce themselves, each run by its own framework: ``python -m tests.registrar.apps``."""
 
+import asyncio
 import sys
 from typing import Any
 
@@ -53,8 +54,22 @@ def run_uvicorn(app: Any) -> None:
     )
 
 
+def run_hypercorn() -> None:
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+
+    from router.registrar.asgi import Announcing
+
+    config = Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    config.loglevel = "ERROR"
+    asyncio.run(serve(Announcing(living, nats, ROUTES, drain_s=drain_s), config))  # type: ignore[arg-type]
+
+
 if __name__ == "__main__":
     if kind == "aiohttp":
         run_aiohttp()
+    elif kind == "hypercorn":
+        run_hypercorn()
     else:
         run_uvicorn(living if kind == "living" else plain)

@@ -1,4 +1,4 @@
-"""ASGI apps that announce themselves, run by uvicorn and reached through a whole router."""
+"""ASGI apps that announce themselves, run by uvicorn and hypercorn and reached through a whole router."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ import pytest
 from router.registrar import Route
 from router.registrar.asgi import Announcing
 from tests.registrar.running_app import RunningApp
-from tests.support.announce import status_of
+from tests.support.announce import Announcer, status_of
 from tests.support.nats import NatsServer
 from tests.support.router import RunningRouter
 from tests.support.waiting import wait_until
@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 NATS = "nats://127.0.0.1:1"
 
 
-@pytest.mark.parametrize("kind", ["plain", "living"])
+@pytest.mark.parametrize("kind", ["plain", "living", "hypercorn"])
 def test_app_is_reached_while_it_runs_and_unknown_afterwards(
     kind: str, nats_server: NatsServer, router: RunningRouter
 ) -> None:
@@ -25,7 +25,7 @@ def test_app_is_reached_while_it_runs_and_unknown_afterwards(
         wait_until(lambda: status_of(router.port, "app.test") == 200, "the app is routed")
         output, errors = app.stop()
         wait_until(lambda: status_of(router.port, "app.test") == 404, "the route is gone")
-    assert output == ("startup\nshutdown\n" if kind == "living" else "")
+    assert output == ("startup\nshutdown\n" if kind != "plain" else "")
     assert errors == ""
 
 
@@ -39,6 +39,18 @@ def test_draining_app_is_withdrawn_before_it_stops_to_serve(
         assert status_of(app.port, "app.test") == 200
         output, _ = app.process.communicate(timeout=30)
         assert output == "startup\nshutdown\n"
+
+
+def test_hypercorn_whose_signals_cannot_be_held_back_does_not_start(nats_server: NatsServer) -> None:
+    with (
+        Announcer(nats_server.port) as listener,
+        RunningApp("hypercorn", nats_server.port, "app.test", drain_s=6) as app,
+    ):
+        listener.listen("router.register")
+        _, errors = app.process.communicate(timeout=30)
+        assert app.process.returncode != 0
+        assert "drain_s: this server takes no signals by signal.signal" in errors
+        assert listener.seen == []
 
 
 class Server:
@@ -85,7 +97,10 @@ async def test_server_whose_signals_cannot_be_held_back_is_told() -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: None)
     try:
+        server = Server()
         with pytest.raises(RuntimeError, match="drain_s"):
-            await Server().run(plain, drain_s=1)
+            await server.run(plain, drain_s=1)
+        # Not by the exception alone, after which servers go on without a lifespan.
+        assert server.heard == ["lifespan.startup.failed"]
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
