@@ -1,8 +1,9 @@
 """Files with routes that come, change and go: ``dynamic_config_globs``, looked at again and again.
 
-Owns which files there are and what changed; does not own what is announced. One law: a file that cannot be read,
-or an entry that is malformed, costs nobody else anything, and is told once until the file changes. What was there
-before such a file goes on, for somebody may just be writing it.
+Owns which files there are and what changed; does not own what is announced. One law: a file with a mistake takes
+nothing away. Its good entries count; what it held before and is not among them goes on as it was until the file is
+without mistakes, or gone: what cannot be read does not say that a route is to be withdrawn, and somebody may just
+be writing it. Mistakes are told once until the file changes.
 """
 
 import glob
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from router.registrar.service_config import ConfigProblems, ConfiguredRoute, Defaults
-from router.registrar.service_reader import read_routes
+from router.registrar.service_reader import DynamicRoutes, read_routes
 
 POLL_INTERVAL_S = 10.0
 
@@ -32,7 +33,9 @@ class Look(NamedTuple):
     routes: dict[Path, list[ConfiguredRoute]]
     """All good routes there are now, of every file."""
     problems: list[str]
-    """Of the files that are new or changed, one line for each."""
+    """Mistakes in the files that are new or changed, one line for each."""
+    notes: list[str]
+    """What else should be known about these files."""
 
 
 class RouteFiles:
@@ -50,8 +53,9 @@ class RouteFiles:
 
     def look(self) -> Look:
         """Read what is new or changed. Blocks for as long as the file system takes."""
-        problems: list[str] = []
+        look = Look({}, [], [])
         seen: dict[Path, Seen] = {}
+        mistaken: list[Path] = []
         for file in self._matching():
             try:
                 stamp = _stamp(file)
@@ -59,11 +63,20 @@ class RouteFiles:
                 # Gone since it was listed: that is the same as not having been there.
                 continue
             known = self._seen.get(file)
-            if known is None or known.stamp != stamp:
-                known = Seen(stamp, self._read(file, known.routes if known else [], problems))
-            seen[file] = known
+            if known is not None and known.stamp == stamp:
+                seen[file] = known
+                continue
+            read = self._read(file)
+            look.problems.extend(read.problems)
+            look.notes.extend(read.notes)
+            seen[file] = Seen(stamp, read.routes)
+            if read.problems and known is not None:
+                mistaken.append(file)
+        for file in mistaken:
+            self._keep(file, seen, look.notes)
         self._seen = seen
-        return Look({file: each.routes for file, each in seen.items()}, problems)
+        look.routes.update((file, each.routes) for file, each in seen.items())
+        return look
 
     def successor(self, globs: Sequence[str], defaults: Defaults) -> "RouteFiles":
         """Return what reads all files anew, under other globs and defaults, and knows what they were."""
@@ -75,14 +88,21 @@ class RouteFiles:
         names = {name for pattern in self._globs for name in glob.glob(pattern, recursive=True)}
         return [path for path in map(Path, sorted(names)) if path.is_file()]
 
-    def _read(self, file: Path, before: list[ConfiguredRoute], problems: list[str]) -> list[ConfiguredRoute]:
+    def _read(self, file: Path) -> DynamicRoutes:
         try:
-            routes, found = read_routes(file, self._defaults)
+            return read_routes(file, self._defaults)
         except ConfigProblems as error:
-            problems += error.problems
-            return before
-        problems += found
-        return routes
+            return DynamicRoutes([], error.problems, [])
+
+    def _keep(self, file: Path, seen: dict[Path, Seen], notes: list[str]) -> None:
+        """Add to a file's routes those that it held before, but what has moved to another file."""
+        names = {route.name for route in seen[file].routes}
+        elsewhere = [route for other, each in seen.items() if other != file for route in each.routes]
+        kept = [route for route in self._seen[file].routes if route.name not in names and route not in elsewhere]
+        if kept:
+            seen[file].routes.extend(kept)
+            as_they_were = ", ".join(route.name for route in kept)
+            notes.append(f"{file}: until that is mended, these go on as they were: {as_they_were}")
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:

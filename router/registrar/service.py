@@ -137,6 +137,8 @@ class Service:
         """Keep the routes of the main file and of what was found, and no others; what is as it was goes on."""
         for problem in look.problems:
             self._say(f"skipped: {problem}")
+        for note in look.notes:
+            self._say(f"note: {note}")
         wanted = [(route, self._file) for route in self._config.routes]
         wanted += [(route, file) for file, routes in look.routes.items() for route in routes]
         left: dict[str, list[Keeper]] = {}

@@ -61,7 +61,7 @@ class ServiceCommand:
     def _all_routes(self) -> tuple[list[ConfiguredRoute], int]:
         """Return the routes of all files, notes and problems told, and the exit status they make."""
         look = RouteFiles(self._config.dynamic_globs, self._defaults).look()
-        for note in self._notes:
+        for note in [*self._notes, *look.notes]:
             self._say(f"note: {note}")
         for problem in look.problems:
             self._complain(problem)

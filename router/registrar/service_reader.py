@@ -10,6 +10,7 @@ Added to route-registrar's keys: ``type: internal``, ``status``, checks by ``htt
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from router.config.document import DocumentError
@@ -78,15 +79,32 @@ def read_service(file: Path, instance_id: str) -> tuple[ServiceConfig, list[str]
     return config, [f"{file}: {note}" for note in notes]
 
 
-def read_routes(file: Path, defaults: Defaults) -> tuple[list[ConfiguredRoute], list[str]]:
-    """Read a dynamic file; return the good ones of its routes, and what is wrong with the others.
+class DynamicRoutes(NamedTuple):
+    """What a dynamic file holds; lines name it."""
+
+    routes: list[ConfiguredRoute]
+    """The good ones."""
+    problems: list[str]
+    """What is wrong with the others, or with the file."""
+    notes: list[str]
+    """What should be known about it though nothing is wrong."""
+
+
+def read_routes(file: Path, defaults: Defaults) -> DynamicRoutes:
+    """Read a dynamic file, of which a malformed entry costs the others nothing.
 
     Raises:
         ConfigProblems: it cannot be read at all.
     """
     problems: list[str] = []
-    routes = _routes(Section(_document(file, problems), "", problems), defaults, problems, problems)
-    return routes, [f"{file}: {problem}" for problem in problems]
+    notes: list[str] = []
+    top = Section(_document(file, problems), "", problems)
+    routes = _routes(top, defaults, problems, notes)
+    notes += _unknown(top)
+    if top.unasked() and "routes" not in top:
+        # A misspelt key must not pass for the wish that nothing be announced.
+        top.complain("no routes")
+    return DynamicRoutes(routes, [f"{file}: {line}" for line in problems], [f"{file}: {line}" for line in notes])
 
 
 def _document(file: Path, problems: list[str]) -> object:

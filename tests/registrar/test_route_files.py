@@ -5,25 +5,29 @@ import os
 from pathlib import Path
 from typing import Any
 
-from router.registrar.route_files import RouteFiles
+from router.registrar.route_files import Look, RouteFiles
 from router.registrar.service_config import Defaults
 
 DEFAULTS = Defaults("10.0.0.1", "", "id")
 
 
 def write(file: Path, *names: str, **changes: Any) -> None:
-    routes = [
-        {"name": name, "port": 80, "uris": [f"{name}.test"], "registration_interval": "10s", **changes}
-        for name in names
-    ]
+    write_entries(file, *(entry(name, **changes) for name in names))
+
+
+def write_entries(file: Path, *entries: dict[str, Any]) -> None:
     new = file.with_suffix(".new")
-    new.write_text(json.dumps({"routes": routes}))
+    new.write_text(json.dumps({"routes": entries}))
     os.replace(new, file)
+
+
+def entry(name: str, /, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "port": 80, "uris": [f"{name}.test"], "registration_interval": "10s", **changes}
 
 
 def names(files: RouteFiles) -> dict[str, list[str]]:
     look = files.look()
-    assert look.problems == []
+    assert (look.problems, look.notes) == ([], [])
     return {file.name: [route.name for route in routes] for file, routes in look.routes.items()}
 
 
@@ -95,3 +99,54 @@ def test_successor_reads_everything_anew_and_knows_what_it_was(tmp_path: Path) -
     assert [getattr(route.route, "host", "") for route in look.routes[good]] == ["10.0.0.2"]
     assert [route.name for route in look.routes[bad]] == ["b"]
     assert len(look.problems) == 1
+
+
+def held(look: Look, file: Path) -> dict[str, list[str]]:
+    return {route.name: getattr(route.route, "uris", []) for route in look.routes[file]}
+
+
+def test_file_with_a_malformed_entry_takes_nothing_away_and_gives_what_is_good(tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    files = RouteFiles([str(file)], DEFAULTS)
+    write(file, "same", "changed", "broken", "nameless", "deleted")
+    before = files.look().routes[file]
+    good = [entry("same"), entry("changed", uris=["other.test"]), entry("new")]
+    write_entries(file, *good, entry("broken", port="http"), {"nam": "nameless"})
+    look = files.look()
+    assert held(look, file) == {
+        "same": ["same.test"],
+        "changed": ["other.test"],
+        "new": ["new.test"],
+        "broken": ["broken.test"],
+        "nameless": ["nameless.test"],
+        "deleted": ["deleted.test"],
+    }
+    assert look.routes[file][3:] == before[2:], "equal in all, so that nobody touches them"
+    assert look.problems
+    assert look.notes[-1] == f"{file}: until that is mended, these go on as they were: broken, nameless, deleted"
+    assert (files.look().problems, files.look().notes) == ([], []), "told once"
+    write_entries(file, entry("same"), entry("worse", port=0))
+    assert list(held(files.look(), file)) == ["same", "changed", "new", "broken", "nameless", "deleted"]
+    write(file, "same", "broken")
+    assert names(files) == {"a.yml": ["same", "broken"]}
+
+
+def test_route_that_moved_out_of_a_file_with_a_mistake_is_there_once(tmp_path: Path) -> None:
+    old, new = tmp_path / "a.yml", tmp_path / "b.yml"
+    files = RouteFiles([f"{tmp_path}/*.yml"], DEFAULTS)
+    write(old, "moved", "broken")
+    files.look()
+    write_entries(old, entry("broken", port=0))
+    write(new, "moved")
+    look = files.look()
+    assert [list(held(look, file)) for file in (old, new)] == [["broken"], ["moved"]]
+
+
+def test_malformed_entry_that_was_never_good_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    files = RouteFiles([str(file)], DEFAULTS)
+    write_entries(file, entry("good"), entry("broken", port=0))
+    look = files.look()
+    assert (list(held(look, file)), look.notes) == (["good"], [])
+    file.unlink()
+    assert files.look().routes == {}

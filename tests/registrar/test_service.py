@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.registrar.test_checks import script
-from tests.registrar.test_route_files import write
+from tests.registrar.test_route_files import entry, write, write_entries
 from tests.support.announce import Announcer, status_of
 from tests.support.nats import NatsServer
 from tests.support.ports import free_port
@@ -122,6 +123,35 @@ def test_dynamic_files_are_followed_and_taken_back_at_the_end_too(
         process.terminate()
         process.communicate(timeout=30)
     wait_until(lambda: status_of(router.port, "second.test") == 404, "second is gone")
+
+
+def test_bad_edit_of_a_dynamic_file_withdraws_nothing_until_it_is_mended(
+    registrar: Registrar, router: RunningRouter, backend: RecordingBackend
+) -> None:
+    lines: list[str] = []
+
+    def said(text: str) -> None:
+        wait_until(lambda: any(text in line for line in lines), text)
+
+    with registrar.running() as process:
+        assert process.stdout is not None
+        reading = threading.Thread(target=lines.extend, args=(process.stdout,))
+        reading.start()
+        file = registrar.directory / "dynamic" / "a.yml"
+        write(file, "bad-edit", "deleted", port=backend.port)
+        wait_until(lambda: status_of(router.port, "deleted.test") == 200, "the routes are there")
+        write_entries(file, entry("bad-edit", port="http"), entry("found", port=backend.port))
+        wait_until(lambda: status_of(router.port, "found.test") == 200, "the good entry counts")
+        assert [status_of(router.port, f"{name}.test") for name in ("bad-edit", "deleted")] == [200, 200]
+        said(f"skipped: {file}: routes[0] 'bad-edit': port: 'http' is not a number")
+        said(f"note: {file}: until that is mended, these go on as they were: bad-edit, deleted")
+        write(file, "bad-edit", port=backend.port)
+        wait_until(lambda: status_of(router.port, "deleted.test") == 404, "what is deleted is gone")
+        assert status_of(router.port, "bad-edit.test") == 200
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+        reading.join()
+    assert not any("bad-edit: unregistered" in line or "bad-edit: changed" in line for line in lines)
 
 
 def test_changed_interval_keeps_a_dynamic_route(

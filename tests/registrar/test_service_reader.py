@@ -247,6 +247,30 @@ def test_bad_entries_of_a_dynamic_file_are_skipped_and_told(tmp_path: Path) -> N
     file = tmp_path / "routes.yml"
     good = {"name": "good", "port": 1, "uris": ["good.test"], "registration_interval": "1s"}
     file.write_text(yaml.safe_dump({"routes": [{"name": "bad"}, good, 7]}))
-    routes, problems = read_routes(file, Defaults("10.0.0.1", "", "id"))
+    routes, problems, notes = read_routes(file, Defaults("10.0.0.1", "", "id"))
     assert [route.name for route in routes] == ["good"]
     assert problems[0] == f"{file}: routes[0] 'bad': no registration_interval"
+    assert notes == []
+
+
+def test_unknown_keys_of_a_dynamic_file_are_noted_and_cost_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yml"
+    route = {"name": "a", "port": 1, "uris": ["a.test"], "registration_interval": "1s", "owner": "us"}
+    file.write_text(yaml.safe_dump({"routes": [route, {"name": "b", "type": "tcp"}], "team": 1}))
+    routes, problems, notes = read_routes(file, Defaults("10.0.0.1", "", "id"))
+    assert ([route.name for route in routes], problems) == (["a"], [])
+    assert [note.rpartition(": ")[0].removeprefix(f"{file}: ") for note in notes] == [
+        "routes[0] 'a': owner",
+        "routes[1] 'b': type tcp goes to a routing API, which is not spoken here",
+        "team",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistakes"), [("route: []", 1), ("routes: []", 0), ("routes:", 0), ("# none", 0), ("", 0)]
+)
+def test_dynamic_file_without_routes_is_one_that_says_so(text: str, mistakes: int, tmp_path: Path) -> None:
+    file = tmp_path / "routes.yml"
+    file.write_text(text)
+    routes, problems, _ = read_routes(file, Defaults("10.0.0.1", "", "id"))
+    assert (routes, problems) == ([], [f"{file}: no routes"] * mistakes)
