@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import random
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from router.backend.connections import Connections
 from router.backend.dial import BackendOptions
@@ -24,7 +23,7 @@ from router.proxy.access_log import AccessLog
 from router.proxy.app_counts import AppCounts
 from router.proxy.attempts import ProxyOptions
 from router.proxy.envelopes import EnvelopeOptions, Envelopes
-from router.proxy.error_page import ErrorPage, TemplateError
+from router.proxy.error_page import ErrorPage
 from router.proxy.features import Features
 from router.proxy.hairpin import HairpinConnections
 from router.proxy.internal import Domain as InternalDomain
@@ -48,9 +47,6 @@ from router.tls_front import FrontTls
 from router.tls_stream import TlsStream
 from router.wire.dropsonde import Encoder
 from router.wire.http2_limits import Limits
-
-if TYPE_CHECKING:
-    from router.config.findings import Findings
 
 _DEFAULT_RESPONSE_HEAD_BYTES = 10 * 1024 * 1024
 """``max_response_header_bytes: 0``, as in Go's HTTP client."""
@@ -180,7 +176,7 @@ def features(config: Config, services: RouteServices, router_ip: str, observers:
             if rules
             else None
         ),
-        error_page=error_page(config.html_error_template_file),
+        error_page=ErrorPage.read(page) if (page := config.html_error_template_file) else None,
         grpc_status=config.enable_grpc_status,
         trace_key=config.trace_key.encode(),
         router_ip=router_ip.encode(),
@@ -205,28 +201,6 @@ def _sticky(config: Config) -> Sticky | None:
     if not names and not config.sticky_sessions_for_auth_negotiate:
         return None
     return Sticky(StickyOptions(names, config.secure_cookies, config.sticky_sessions_for_auth_negotiate))
-
-
-def error_page(path: str) -> ErrorPage | None:
-    """Read the HTML error page; None if there is to be none. Raises `TemplateError` and `OSError`."""
-    if not path:
-        return None
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return ErrorPage.parse(file.read(), path)
-
-
-def check_error_page(config: Config, findings: "Findings") -> None:
-    """Find what keeps the HTML error page from being used, as a rule for `config.check`."""
-    key = "html_error_template_file"
-    try:
-        page = error_page(config.html_error_template_file)
-    except OSError as error:
-        findings.error(key, f"cannot read {config.html_error_template_file}: {error.strerror or error}")
-    except TemplateError as error:
-        findings.error(key, str(error))
-    else:
-        if page is not None and page.problem is not None:
-            findings.warn(key, f"{page.problem}; errors are answered in plain text")
 
 
 def internal_domains(config: Config) -> list[InternalDomain]:

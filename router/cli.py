@@ -37,9 +37,10 @@ def run_router(config_file: Path | None) -> None:
     # By default they would end the process, even the one that rotates logs: what comes while the rest is imported
     # waits until `control.signals` is there to answer.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ANSWERED)
+    from router.checks import RULES
     from router.control.run import run
 
-    sys.exit(run(config_file))
+    sys.exit(run(config_file, RULES))
 
 
 @cli.command()
@@ -62,10 +63,10 @@ def worker(sync_fd: int) -> None:
 @config_option("Gorouter YAML file to validate.", required=True)
 def check(config_file: Path) -> None:
     """Validate a configuration file: prints every error with its key path and line; exit status 0 or 1."""
-    from router.assembly import check_error_page
+    from router.checks import RULES
     from router.config.check import check as check_config
 
-    sys.exit(check_config(config_file, [check_error_page]))
+    sys.exit(check_config(config_file, RULES))
 
 
 def main() -> None:

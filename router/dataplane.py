@@ -118,7 +118,6 @@ class DataPlane:
             "features": features,
         }
         self.proxy = Proxy(**parts)
-        self.proxy.warn_of_problems()
         self._internal = _internal_proxy(config, self.proxy, parts)
         self._set_observers(monotonic())
 

@@ -75,7 +75,8 @@ ALLOWED: dict[str, set[str]] = {
     "dev": {"certs", "docker", "registrar", "view", "wire"},
     "policy": {"commands", "config", "routing", "view"},
     "commands": {"certs", "config", "dev", "docker", "policy", "registrar", "view"},
-    "cli": {"assembly", "commands", "config", "control", "worker"},
+    "checks": {"config", "proxy"},
+    "cli": {"checks", "commands", "config", "control", "worker"},
     "__main__": {"cli"},
 }
 IMPURE = {
@@ -102,6 +103,7 @@ NAMES_NOT_USED = ("upstream", "downstream", "manager", "helper", "util")
 
 TESTED_ELSEWHERE = {
     "__main__.py": "tests/e2e: every router there is started by it",
+    "checks.py": "tests/config/test_check.py: by the command; tests/live/test_error_page.py: at a start",
     "cli.py": "tests/e2e: every router there is started by it",
     "commands.py": "tests/registrar and tests/e2e/test_dev.py run each command",
     "worker.py": "tests/control/test_supervisor.py and tests/e2e/test_workers.py: it is a process",

@@ -49,18 +49,19 @@ class Examined:
     no_effect: list[Problem] = field(default_factory=list)
 
 
-def load(path: Path | None, now: datetime.datetime | None = None) -> Loaded:
+def load(path: Path | None, now: datetime.datetime | None = None, further: Sequence[Rule] = ()) -> Loaded:
     """Load a configuration file; None stands for an empty one, with which every default applies.
 
     Args:
         now: the time (aware) that certificates are judged at, the current one by default.
+        further: rules to apply after our own.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or breaks rules; it holds all problems.
     """
     if path is None:
         return Loaded()
-    found = examine(path, now)
+    found = examine(path, now, further)
     if found.errors:
         raise ConfigError(path, found.errors)
     return Loaded(found.config, [str(warning) for warning in found.warnings])

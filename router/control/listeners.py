@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from router import sync
+from router.config.internal import Internal
+from router.config.schema import Config
 
 
 class ListenError(Exception):
@@ -27,6 +29,30 @@ class ListenerSpec:
     key: str
     address: str
     port: int
+
+
+def listener_specs(config: Config) -> list[ListenerSpec]:
+    """Return the traffic listeners that the configuration asks for."""
+    specs = []
+    if not config.disable_http:
+        specs.append(ListenerSpec("http", "port", config.listen_address, config.port))
+    if config.enable_ssl:
+        specs.append(ListenerSpec("https", "ssl_port", config.listen_address, config.ssl_port))
+    if config.internal.enabled:
+        specs += internal_listener_specs(config.internal)
+    return specs
+
+
+def internal_listener_specs(internal: Internal) -> list[ListenerSpec]:
+    """Return the listeners that containers connect to."""
+    proxy = internal.proxy
+    kinds = (("http", proxy.http_ports), ("https", proxy.https_ports))
+    return [
+        ListenerSpec(f"internal-{kind}", f"internal.proxy.{kind}_ports", address, port)
+        for address in internal.addresses
+        for kind, ports in kinds
+        for port in ports
+    ]
 
 
 class Listener:

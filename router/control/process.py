@@ -9,14 +9,13 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
 from router import __version__, sync
-from router.config.internal import Internal
-from router.config.load import ConfigError, Loaded, load
+from router.config.load import ConfigError, Loaded, Rule, load
 from router.config.schema import Config
 from router.control.address import source_address
 from router.control.admin import Admin
@@ -25,7 +24,7 @@ from router.control.health import Health, State
 from router.control.instruments import Instruments, component_users, make_varz
 from router.control.internal.policy_api import PolicyApiError
 from router.control.internal.services import InternalServices
-from router.control.listeners import ListenError, Listeners, ListenerSpec, open_listeners
+from router.control.listeners import ListenError, Listeners, listener_specs, open_listeners
 from router.control.pruner import Pruner
 from router.control.publisher import Publisher, Sources
 from router.control.registry_log import RegistryTally, make_registry, registry_rules
@@ -53,11 +52,15 @@ class ControlProcess:
     Args:
         config_file: read again at a reload; None if there is none.
         loaded: what it held.
+        further: rules that it has to keep beside those of `router.config`.
     """
 
-    def __init__(self, config_file: Path | None, loaded: Loaded, logger: Logger) -> None:
+    def __init__(
+        self, config_file: Path | None, loaded: Loaded, logger: Logger, further: Sequence[Rule] = ()
+    ) -> None:
         config = loaded.config
         self._config_file = config_file
+        self._further = further
         self._loaded = loaded
         self._config = config
         self._logger = logger
@@ -203,7 +206,10 @@ class ControlProcess:
 
     def _announce_start(self) -> None:
         self._logger.info("gorouter.starting", version=__version__, pid=os.getpid(), config=str(self._config_file))
-        for warning in self._loaded.warnings:
+        self._warn_of(self._loaded)
+
+    def _warn_of(self, loaded: Loaded) -> None:
+        for warning in loaded.warnings:
             self._logger.warn("config-warning", warning=str(warning))
 
     async def _open_status_listeners(self) -> None:
@@ -273,7 +279,7 @@ class ControlProcess:
         """Go on with what the file says now; if that cannot be, nothing changes."""
         self._logger.info("reload-started", config=str(config_file))
         try:
-            loaded = await asyncio.to_thread(load, config_file)
+            loaded = await asyncio.to_thread(load, config_file, further=self._further)
             config, kept = merge(self._config, loaded.config)
             check_writable(config.access_log.file)
             context = health_context(config) if has_tls_health(config.status) else None
@@ -282,6 +288,7 @@ class ControlProcess:
         except (ConfigError, TlsError, WorkerError, OSError) as error:
             self._logger.error("reload-failed", error=describe_error(error))
             return
+        self._warn_of(loaded)
         self._config = config
         self._logger.level = LEVELS[config.logging.level.lower()]
         self._registry.apply_rules(registry_rules(config))
@@ -357,30 +364,6 @@ def make_internal_services(
     if not config.internal.enabled:
         return None
     return InternalServices(config.internal, logger, f"{config.index}-{uuid4()}", on_changes)
-
-
-def listener_specs(config: Config) -> list[ListenerSpec]:
-    """Return the traffic listeners that the configuration asks for."""
-    specs = []
-    if not config.disable_http:
-        specs.append(ListenerSpec("http", "port", config.listen_address, config.port))
-    if config.enable_ssl:
-        specs.append(ListenerSpec("https", "ssl_port", config.listen_address, config.ssl_port))
-    if config.internal.enabled:
-        specs += internal_listener_specs(config.internal)
-    return specs
-
-
-def internal_listener_specs(internal: Internal) -> list[ListenerSpec]:
-    """Return the listeners that containers connect to."""
-    proxy = internal.proxy
-    kinds = (("http", proxy.http_ports), ("https", proxy.https_ports))
-    return [
-        ListenerSpec(f"internal-{kind}", f"internal.proxy.{kind}_ports", address, port)
-        for address in internal.addresses
-        for kind, ports in kinds
-        for port in ports
-    ]
 
 
 def check_writable(access_log: str) -> None:

@@ -28,6 +28,12 @@ class ErrorPage:
         self.problem = problem
 
     @classmethod
+    def read(cls, path: str) -> "ErrorPage":
+        """Read a template's file. Raises `OSError`, and `TemplateError` as `parse` does."""
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return cls.parse(file.read(), path)
+
+    @classmethod
     def parse(cls, text: str, name: str) -> "ErrorPage":
         """Read a template.
 

@@ -95,12 +95,6 @@ class Proxy(Attempts):
         self.dresses_replies = self._grpc_status or self._rules is not None or self._error_page is not None
         self.renew_date()
 
-    def warn_of_problems(self) -> None:
-        """Log what will go wrong with every request that comes to it."""
-        page = self._error_page
-        if page is not None and page.problem is not None:
-            self._logger.warn("error-page-problem", error=str(page.problem))
-
     def new_request_id(self) -> bytes:
         return self._ids.next()
 

@@ -1,5 +1,6 @@
 """``html_error_template_file``: which errors get the page, and what becomes of pages that do not work."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,16 +91,32 @@ def test_page_that_fails_at_run_time_leaves_the_text_without_its_line_end(
 
 
 @pytest.mark.parametrize("text", ["{{ .Status", "{{ nope }}", "{{ if .Status }}", None])
-def test_page_that_cannot_be_read_or_parsed_stops_the_start(
-    text: str | None, broker: NatsServer, tmp_path: Path
+def test_page_that_cannot_be_read_or_parsed_stops_the_start_before_nats_is_asked(
+    text: str | None, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "none.html") if text is None else written(tmp_path, text)
-    router = RunningRouter(tmp_path / "router", broker.port, {"html_error_template_file": path})
+    router = RunningRouter(tmp_path / "router", free_port(), {"html_error_template_file": path})
     router.start(wait=False)
     try:
         assert router.wait_exit() == 1, router.story()
     finally:
         router.kill_all()
-    cause, outcome = [line["data"]["error"] for line in router.log if line.get("log_level") == 3]
-    assert path in cause
-    assert outcome == "exited with status 1 before it was ready"
+    (line,) = router.log
+    assert line["message"] == "Error loading config:"
+    assert "(html_error_template_file, line " in line["data"]["error"]
+    assert path in line["data"]["error"]
+
+
+def test_page_that_became_bad_leaves_the_workers_as_they_are(broker: NatsServer, tmp_path: Path) -> None:
+    path = Path(written(tmp_path, PAGE))
+    with RunningRouter(tmp_path / "router", broker.port, {"html_error_template_file": str(path)}) as router:
+        workers = router.workers()
+        path.write_text("{{ .Status")
+        router.signal(signal.SIGHUP)
+        error = router.wait_for_log("reload-failed")["data"]["error"]
+        assert router.workers() == workers
+        assert f"{path}:1: " in error
+        path.write_text("<p {{if .Status}}x='{{end}}>")
+        router.signal(signal.SIGHUP)
+        warning = router.wait_for_log("config-warning")["data"]["warning"]
+        assert "(html_error_template_file, line " in warning
