@@ -166,8 +166,7 @@ class DataPlane:
 
         def accept(peer: Peer | None = None) -> Chosen | PrefaceConnection:
             if either:
-                wait_s = self._frontend.header_s
-                return PrefaceConnection(lambda http2: serve(False, peer, http2), self._clients, wait_s)
+                return PrefaceConnection(lambda http2: serve(False, peer, http2), self._clients, self._frontend)
             return serve(False, peer)
 
         return accept

@@ -152,9 +152,9 @@ class Config(Struct, frozen=True, kw_only=True):
     endpoint_keep_alive_probe_interval: Duration = 1.0
     """Between TCP keep-alive probes on endpoint connections."""
     frontend_idle_timeout: Duration = 900.0
-    """How long a client connection may be idle between requests."""
+    """How long a client connection may be idle, before its first request and between requests."""
     read_header_timeout: Duration = 0.0
-    """For a request head to arrive whole; 0 means 60 s, where Gorouter's 0 means for ever."""
+    """From a request's first byte until its head is whole; 0 means 60 s, where Gorouter's 0 means for ever."""
 
     # Connections and limits.
 

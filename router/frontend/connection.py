@@ -48,6 +48,8 @@ class FrontendOptions:
     """Limits of client connections; times in seconds, 0 is no limit.
 
     Attributes:
+        idle_s: until the first byte of a request, on a new connection too.
+        header_s: from that byte until the head is whole; over HTTP/2 also for the preface.
         full_duplex: a request body is read to its end and passed on, even if it has been answered before.
         identify: None if there are no domains with mutual TLS.
     """

@@ -80,12 +80,8 @@ class ClientConnection(FrontendConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._take(transport)
         self._connections.add(self)
-        now = monotonic()
-        self._await_head(now)
-        header_s = self.options.header_s
-        if header_s and (not self.deadline or header_s < self.deadline - now):
-            # Idle is who has had an answer; who has only connected is awaited no longer than a head.
-            self.deadline = now + header_s
+        # Balancers connect ahead of requests: without a byte yet, a connection is as idle as between two of them.
+        self._await_head(monotonic())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; called directly where TLS lies between."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from router.frontend.connection import Served
+from router.frontend.connection import FrontendOptions, Served
 from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
 from router.read_buffer import BytesReader
@@ -23,14 +23,16 @@ class PrefaceConnection(BytesReader):
     Args:
         serve: makes what serves the client; True for HTTP/2.
         connections: holds this one as long as it waits; whoever owns them calls `expire` after ``deadline``.
-        wait_s: for the first bytes; 0 for no limit.
+        options: their time-outs hold here too, for the first byte and for the rest of the preface.
     """
 
-    def __init__(self, serve: Callable[[bool], Chosen], connections: set[Served], wait_s: float) -> None:
+    def __init__(
+        self, serve: Callable[[bool], Chosen], connections: set[Served], options: FrontendOptions
+    ) -> None:
         self.deadline = 0.0
         self._serve = serve
         self._connections = connections
-        self._wait_s = wait_s
+        self._options = options
         self._received = b""
         self._transport: Any = None
 
@@ -39,10 +41,12 @@ class PrefaceConnection(BytesReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._connections.add(self)
-        self.deadline = monotonic() + self._wait_s if self._wait_s else 0.0
+        self._wait(self._options.idle_s)
 
     def data_received(self, data: bytes) -> None:
         """Take the first bytes; a handed-over connection gets further ones itself."""
+        if not self._received:
+            self._wait(self._options.header_s)
         self._received += data
         size = min(len(self._received), len(PREFACE))
         if self._received[:size] != PREFACE[:size]:
@@ -75,6 +79,9 @@ class PrefaceConnection(BytesReader):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _wait(self, limit_s: float) -> None:
+        self.deadline = monotonic() + limit_s if limit_s else 0.0
 
     def _hand_over(self, http2: bool) -> None:
         self._connections.discard(self)

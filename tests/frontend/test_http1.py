@@ -230,15 +230,23 @@ def test_head_that_takes_too_long_is_408() -> None:
         assert client.is_closed_by_peer()
 
 
-def test_client_that_connects_and_says_nothing_has_as_long_as_for_a_head(backend: RecordingBackend) -> None:
-    with RunningPlane(config(read_header_timeout=0.1)) as plane, ExitStack() as clients:
+def test_connection_on_which_nothing_has_come_is_idle_and_not_late(backend: RecordingBackend) -> None:
+    with RunningPlane(config(read_header_timeout=0.1)) as plane:
         plane.route(HOST, backend)
-        with plane.without_deadlines():
-            kept, silent = (clients.enter_context(plane.client()) for _ in range(2))
-            assert kept.get(host=HOST).status == 200
-        assert silent.is_closed_by_peer()
-        with plane.without_deadlines():
-            assert kept.get(host=HOST).status == 200
+        with plane.client() as ahead, plane.client() as slow:
+            wait_until(lambda: len(plane.clients) == 2, "both are connected")
+            slow.send(GET[:20])
+            assert slow.read_response().status == 408, "as long as a head may take has gone by"
+            assert ahead.get(host=HOST).status == 200
+
+
+def test_head_after_an_idle_time_has_to_be_whole_in_time_too(backend: RecordingBackend) -> None:
+    with RunningPlane(config(read_header_timeout=0.1)) as plane, plane.client() as client:
+        plane.route(HOST, backend)
+        assert client.get(host=HOST).status == 200
+        client.send(GET[:1])
+        assert client.read_response().status == 408
+        assert client.is_closed_by_peer()
 
 
 def test_idle_connection_is_closed_and_a_busy_one_is_not(plane: RunningPlane) -> None:

@@ -102,7 +102,8 @@ def test_an_idle_connection_is_ended_with_goaway() -> None:
 
 
 def test_a_connection_that_never_begins_is_ended() -> None:
-    with RunningPlane(config(enable_http2_cleartext=True, read_header_timeout=0.1)) as hasty:
+    keys = {"enable_http2_cleartext": True, "frontend_idle_timeout": 0.1, "read_header_timeout": 0.1}
+    with RunningPlane(config(**keys)) as hasty:
         with H2Peer(hasty.port, begin=False) as silent:
             assert silent.read() is None
         with H2Peer(hasty.port, begin=False) as half:

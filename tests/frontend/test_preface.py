@@ -46,10 +46,21 @@ def test_what_only_begins_like_the_preface_is_http1(plane: RunningPlane) -> None
 
 
 def test_a_client_that_says_nothing_is_sent_away_and_one_that_goes_is_forgotten() -> None:
-    with RunningPlane(config(enable_http2_cleartext=True, read_header_timeout=0.1)) as hasty:
+    with RunningPlane(config(enable_http2_cleartext=True, frontend_idle_timeout=0.1)) as hasty:
         with hasty.client() as silent:
             assert silent.is_closed_by_peer()
         wait_until(lambda: not hasty.clients, "nobody is left")
+
+
+def test_a_preface_that_has_begun_has_the_time_of_a_head_and_one_that_has_not_is_awaited() -> None:
+    keys = {"enable_http2_cleartext": True, "read_header_timeout": 0.1}
+    with RunningPlane(config(**keys)) as hasty, RecordingBackend(plain) as backend:
+        hasty.route(HOST, backend)
+        with hasty.client() as ahead, hasty.client() as slow:
+            wait_until(lambda: len(hasty.clients) == 2, "both are connected")
+            slow.send(PREFACE[:10])
+            assert slow.is_closed_by_peer()
+            assert ahead.get(host=HOST).status == 200
 
 
 def test_a_drain_does_not_wait_for_a_client_that_has_not_begun(plane: RunningPlane) -> None:
