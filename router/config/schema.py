@@ -102,7 +102,8 @@ class Config(Struct, frozen=True, kw_only=True):
     max_tls_version: str = ""
     """TLSv1.2 or TLSv1.3; empty means TLSv1.2."""
     cipher_suites: Ciphers = []
-    """Suites up to TLS 1.2, for clients and endpoints, in OpenSSL or IANA names; mandatory with ``enable_ssl``."""
+    """Suites up to TLS 1.2, for clients and endpoints, in OpenSSL or IANA names; their order does not matter, the
+    best that both sides have is taken. Mandatory with ``enable_ssl``."""
     ca_certs: list[str] = []
     """PEM texts, trusted for endpoints and route services in addition to the system's CAs."""
     client_ca_certs: str = ""

@@ -10,6 +10,16 @@ def test_iana_names_become_openssl_names_once_each() -> None:
     assert (suites.unknown, suites.unavailable) == ([], [])
 
 
+def test_best_suite_comes_first_wherever_it_stands_in_the_list() -> None:
+    names = ["AES128-SHA", "AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]
+    assert resolve(names).usable == [
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES128-SHA",
+        "AES128-GCM-SHA256",
+        "AES128-SHA",
+    ]
+
+
 def test_unknown_names_are_told_apart_from_unavailable_ones() -> None:
     suites = resolve(["", "ecdhe-rsa-aes128-gcm-sha256", "ALL", "RC4-SHA", "TLS_RSA_WITH_3DES_EDE_CBC_SHA"])
     assert suites.unknown == ["", "ecdhe-rsa-aes128-gcm-sha256", "ALL"]
