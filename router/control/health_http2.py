@@ -11,10 +11,11 @@ from email.utils import formatdate
 from typing import cast
 
 from router.wire.header_lines import BadMessage
-from router.wire.http2 import Engine, Limits
+from router.wire.http2 import Engine
 from router.wire.http2_frames import CANCEL
 from router.wire.http2_head import request_of
 from router.wire.http2_hpack import Field
+from router.wire.http2_limits import Limits
 from router.wire.http2_stream import Stream
 
 IDLE_S = 10.0
