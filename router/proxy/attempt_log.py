@@ -30,9 +30,14 @@ class AttemptLog:
         # Whoever sends more than a route can take provokes these.
         self._limit = LogLimit()
 
-    def failed(self, exchange: "Exchange", failure: BackendFailure) -> None:
-        """An attempt came to nothing, or its response cannot be completed."""
-        self._logger.error("backend-endpoint-failed", **_failure_fields(exchange, failure))
+    def failed(self, exchange: "Exchange", failure: BackendFailure, retriable: bool) -> None:
+        """An attempt came to nothing, or its response cannot be completed.
+
+        Args:
+            retriable: the request might be sent once more, for all that has become of it.
+        """
+        fields = _failure_fields(exchange, failure)
+        self._logger.error("backend-endpoint-failed", **fields, retriable=retriable)
         if failure.kind is TIMEOUT or failure.kind is CONNECT_TIMEOUT:
             self._logger.error("backend-request-timeout", error=failure.text, **_request_fields(exchange))
 
@@ -64,7 +69,6 @@ def _failure_fields(exchange: "Exchange", failure: BackendFailure) -> dict[str, 
     fields = _request_fields(exchange)
     fields["error"] = failure.text
     fields["failure"] = failure.kind.name
-    fields["retriable"] = failure.kind.retry != 0
     fields["backend"] = endpoint.address if endpoint else ""
     fields["application_id"] = endpoint.record.app if endpoint else ""
     fields["instance_id"] = endpoint.record.instance_id if endpoint else ""

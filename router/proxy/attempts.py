@@ -230,13 +230,12 @@ class Attempts:
             self._dial(exchange, endpoint)
             return
         exchange.uncount()
-        self.log.failed(exchange, failure)
+        retriable = _is_retriable(exchange, failure)
+        self.log.failed(exchange, failure, retriable)
         if exchange.service is None:
             self._punish(exchange, endpoint, failure)
         self._note_failure(exchange, endpoint, failure)
-        retry = failure.kind.retry
-        allowed = retry == ALWAYS or (retry == IF_IDEMPOTENT and exchange.repeatable)
-        if allowed and not exchange.body_sent and exchange.attempts < self._max_attempts(exchange):
+        if retriable and exchange.attempts < self._max_attempts(exchange):
             self.counters.retries += 1
             if not exchange.request_complete:
                 exchange.client.hold_body()
@@ -292,6 +291,11 @@ class Attempts:
         if exchange.upgrade:
             self.counters.websocket_failures += 1
         exchange.answer(reply.backend_failure(failure))
+
+
+def _is_retriable(exchange: Exchange, failure: BackendFailure) -> bool:
+    retry = failure.kind.retry
+    return not exchange.body_sent and (retry == ALWAYS or (retry == IF_IDEMPOTENT and exchange.repeatable))
 
 
 def _is_unseen(exchange: Exchange, failure: BackendFailure) -> bool:

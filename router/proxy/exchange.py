@@ -154,7 +154,7 @@ class Exchange(ExchangeState):
     def cut_response(self, failure: BackendFailure) -> None:
         """The response cannot be completed, and too much of it is out to say so."""
         self.router_error = b"endpoint_failure (%b)" % failure.text.encode("latin-1", "replace")
-        self.proxy.log.failed(self, failure)
+        self.proxy.log.failed(self, failure, False)
         self.client.cut()
         self.finish()
 

@@ -1,11 +1,15 @@
 """What operators read about attempts that failed, of a data plane on real sockets."""
 
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from tests.proxy.conftest import StartPlane
 from tests.support.plane import RunningPlane
 from tests.support.ports import free_port
 from tests.support.recorder import Conversation, RecordingBackend
+from tests.support.waiting import wait_until
 
 HOST = "app.test"
 
@@ -45,6 +49,27 @@ def test_failed_attempt_is_told_with_its_endpoint_and_its_connection(start_plane
     assert line["route-endpoint"]["Addr"] == line["backend"]
     assert set(line["route-endpoint"]) == {"ApplicationId", "Addr", "Tags", "RouteServiceUrl", "AZ"}
     assert data(plane, "backend-request-timeout") == []
+
+
+def hang_up_in_the_middle(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+
+
+@pytest.mark.parametrize(
+    ("backend", "method"), [(hang_up, "POST"), (hang_up_in_the_middle, "GET")], ids=["not idempotent", "begun"]
+)
+def test_what_cannot_be_sent_again_is_not_called_retriable(
+    start_plane: StartPlane, backend: Callable[[Conversation], None], method: str
+) -> None:
+    plane = start_plane(backends={"max_attempts": 3})
+    with RecordingBackend(backend) as recorder, plane.client() as client:
+        plane.route(HOST, recorder)
+        client.send(f"{method} / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        wait_until(lambda: data(plane, "backend-endpoint-failed"), "the failure is told")
+
+    [line] = data(plane, "backend-endpoint-failed")
+    assert (line["error"], line["retriable"]) == ("EOF", False)
 
 
 def test_attempt_without_a_connection_has_no_times_and_no_local_address(start_plane: StartPlane) -> None:
