@@ -16,7 +16,7 @@ from typing import Any
 from router import assembly
 from router.backend.connections import Connections
 from router.config.schema import Config
-from router.frontend.connection import Served
+from router.frontend.connection import Accepted, Served
 from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
 from router.frontend.preface import Chosen, PrefaceConnection
@@ -143,11 +143,12 @@ class DataPlane:
             proxy = self._internal
 
         def serve(secure: bool, peer: Peer | None, http2: bool = False) -> Chosen:
+            accepted = Accepted(secure, port, peer)
             client: Chosen
             if http2:
-                client = Http2Connection(proxy, self._frontend, http2_options, self._clients, secure, port, peer)
+                client = Http2Connection(proxy, self._frontend, http2_options, self._clients, accepted)
             else:
-                client = ClientConnection(proxy, self._frontend, self._clients, secure, port, peer)
+                client = ClientConnection(proxy, self._frontend, self._clients, accepted)
             if self._leaving:
                 # Accepted before the drain, or in its first moment; it has not heard of it.
                 client.drain()

@@ -6,7 +6,7 @@ connection and never reaches another client.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from router.backend.dial import Noting
 from router.backend.failure import PROTOCOL, WRONG_SWITCH, BackendFailure, of_lost
@@ -77,20 +77,19 @@ class BackendConnection(Noting):
     trailers_sent: list[bytes] = NO_TRAILERS
 
     def __init__(self, owner: "Connections", endpoint: Endpoint) -> None:
+        super().__init__()
         self.endpoint = endpoint
         self.exchange: ResponseReceiver | None = None
         self.reused = False
         self.got_bytes = False
         self.idle_since = 0.0
         self._owner = owner
-        self._transport: Any = None
         self._mode = _IDLE
         self._partial: HeadBuffer | None = None
         self._remaining = 0
         self._keep = False
         self._interim = 0
         self._decoder: ChunkedDecoder | None = None
-        self._paused = False
         self._full = False
         """The backend does not take what is written as fast as it comes."""
         self._last_raw = b""
@@ -120,33 +119,14 @@ class BackendConnection(Noting):
         if chunked:
             self.send(encode_last_chunk(trailers))
 
-    def send_eof(self) -> None:
-        """The client's side of a tunnel has ended."""
-        if not self._transport.is_closing() and self._transport.can_write_eof():
-            self._transport.write_eof()
-
     def is_usable(self) -> bool:
         return self._mode == _IDLE and not self._transport.is_closing()
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor, -1 once it is closed."""
-        sock = self._transport.get_extra_info("socket")
-        return -1 if sock is None else int(sock.fileno())
 
     def pause_reading(self) -> None:
         """Read no more until `resume_reading`. After the response's end this has no effect: the connection may be
         idle by then, and whoever paused it would not be there to resume it."""
-        if self.exchange is None:
-            return
-        if not self._paused and not self._transport.is_closing():
-            self._paused = True
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+        if self.exchange is not None:
+            super().pause_reading()
 
     def discard(self) -> None:
         """Let go of the exchange, if any, and close at once."""

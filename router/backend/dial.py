@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from router.backend.failure import CONNECT_TIMEOUT, NAME_MISMATCH, BackendFailure, of_dial, of_tls
 from router.backend.service import connect_allowed
-from router.read_buffer import BytesReader
+from router.read_buffer import PeerConnection
 from router.routing.pool import Endpoint
 from router.tls_stream import TlsStream, is_issuer_ambiguous
 
@@ -48,7 +48,7 @@ class BackendOptions:
 Connection = TypeVar("Connection", bound="Noting")
 
 
-class Noting(BytesReader):
+class Noting(PeerConnection):
     """What stands at the end of a dial, and notes how it came about; attributes as of `BackendConnection`."""
 
     local_address = ""

@@ -8,7 +8,7 @@ at (RFC 9113 §6.8, 8.7) may be sent again, whatever it was.
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from router.backend.dial import Noting, is_quiet
 from router.backend.failure import EOF, PROTOCOL, REFUSED, STREAM_RESET, BackendFailure, of_lost
@@ -66,6 +66,7 @@ class SharedConnection(Noting):
     """
 
     def __init__(self, owner: "SharedConnections", endpoint: Endpoint, list_bytes: int, most_streams: int) -> None:
+        super().__init__()
         self.endpoint = endpoint
         self.scheme = b"https" if endpoint.record.tls else b"http"
         self.engine = Engine(False, replace(_LIMITS, list_bytes=list_bytes))
@@ -75,7 +76,6 @@ class SharedConnection(Noting):
         self.made_at = 0.0
         self.idle_since = owner.now()
         self._owner = owner
-        self._transport: Any = None
         self._most_ever = min(most_streams, _LAST_STREAM)
         self._most_now = MOST_STREAMS
         self._failure: BackendFailure | None = None
@@ -223,8 +223,7 @@ class SharedConnection(Noting):
     def _wait_for_turn(self) -> None:
         """A backend that sends many heads at once waits until the others have had their turn."""
         self._waits_for_turn = True
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        self.pause_reading()
         asyncio.get_running_loop().call_later(self.engine.wait_s, self._take_turn)
 
     def _take_turn(self) -> None:
@@ -232,8 +231,8 @@ class SharedConnection(Noting):
         if self._closed:
             return
         self._receive(b"")
-        if not self._waits_for_turn and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if not self._waits_for_turn:
+            self.resume_reading()
 
     def _told_to_leave(self) -> None:
         """The backend opens no more streams: those it does not know are another connection's now."""
@@ -271,11 +270,6 @@ class SharedConnection(Noting):
             self.close()
 
     # The end.
-
-    def fileno(self) -> int:
-        """Return the socket's descriptor, -1 once it is closed."""
-        sock = self._transport.get_extra_info("socket")
-        return -1 if sock is None else int(sock.fileno())
 
     def is_overdue(self, now: float) -> bool:
         """Whether a PING was not answered in time."""

@@ -6,11 +6,11 @@ Owns the client's address, what it proved of itself, and the end of a connection
 import asyncio
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from router.proxy.forward import Proxy
 from router.proxy.presented import ANONYMOUS, Identify, Presented
-from router.read_buffer import BytesReader
+from router.read_buffer import PeerConnection
 
 LINGER_S = 2.0
 """What a client sends after our last word is read away for so long; else a reset could overtake that word."""
@@ -18,6 +18,8 @@ LAST_REQUEST_S = 1.0
 """In a drain, an idle connection is given this long: a request may be on its way already."""
 FLUSH_S = 30.0
 """A closing connection whose client takes not one byte for so long is given up."""
+HEAD_SLACK_BYTES = 4096
+"""A head may be so much larger than configured, as with Go's server."""
 _WRITE_HIGH_BYTES = 65536
 
 
@@ -44,6 +46,21 @@ class Served(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """Where a connection comes from.
+
+    Attributes:
+        secure: over TLS.
+        listener_port: of the router, that the client dialled.
+        announced: the client's address if a balancer stands between, which is then the transport's peer.
+    """
+
+    secure: bool
+    listener_port: int
+    announced: tuple[str, int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class FrontendOptions:
     """Limits of client connections; times in seconds, 0 is no limit.
 
@@ -61,13 +78,11 @@ class FrontendOptions:
     full_duplex: bool = False
 
 
-class FrontendConnection(BytesReader):
+class FrontendConnection(PeerConnection):
     """What connections of HTTP/1 and HTTP/2 are made of; each lives from accept to close.
 
     Args:
         connections: holds this one as long as it lives; whoever owns them calls ``expire`` after ``deadline``.
-        secure: over TLS.
-        announced: the client's address if a balancer stands between, which is then the transport's peer.
 
     Attributes:
         deadline: monotonic seconds; 0 is never.
@@ -76,24 +91,18 @@ class FrontendConnection(BytesReader):
     """
 
     def __init__(
-        self,
-        proxy: Proxy,
-        options: FrontendOptions,
-        connections: set[Served],
-        secure: bool,
-        listener_port: int,
-        announced: tuple[str, int] | None,
+        self, proxy: Proxy, options: FrontendOptions, connections: set[Served], accepted: Accepted
     ) -> None:
+        super().__init__()
         self.proxy = proxy
         self.options = options
-        self.secure = secure
-        self.listener_port = listener_port
+        self.secure = accepted.secure
+        self.listener_port = accepted.listener_port
         self.peer = b""
         self.peer_ip = b""
         self.deadline = 0.0
-        self._announced = announced
+        self._announced = accepted.announced
         self._connections = connections
-        self._transport: Any = None
         self._presented: Presented | None = None
         self._unsent = 0
 
@@ -114,6 +123,13 @@ class FrontendConnection(BytesReader):
         port = peer[1] if peer else 0
         self.peer = (f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}").encode()
         self._transport.set_write_buffer_limits(_WRITE_HIGH_BYTES)
+
+    def _close_when_read(self) -> None:
+        """Close so that the client gets to read what was written: closing with unread bytes in the socket makes
+        the kernel send a reset, which throws away what the client has not read yet."""
+        self.deadline = monotonic() + LINGER_S
+        self.resume_reading()
+        self.send_eof()
 
     def _close_when_sent(self) -> None:
         """Close once everything written has been sent; `_check_flush` sees to it that this comes to an end."""

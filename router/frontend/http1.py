@@ -1,79 +1,58 @@
-"""One HTTP/1 client connection: reads requests one after another, writes their responses.
+"""One HTTP/1 client connection: reads requests one after another.
 
-Owns framing towards the client, keep-alive, pipelining and half-read bodies; decides nothing about routes. One
-law: a connection whose framing is in doubt ends with the response at hand, and not one byte more is read as HTTP.
+Owns heads that come in pieces, pipelining, bodies and what is left of them; writing is its other half's
+(`frontend.http1_sender`), and neither decides about routes. One law: a connection whose framing is in doubt ends
+with the response at hand, and not one byte more is read as HTTP.
 """
 
 import asyncio
-import socket
-import struct
 from time import monotonic
 
-from router.frontend.connection import LAST_REQUEST_S, LINGER_S, FrontendConnection, FrontendOptions, Served
-from router.frontend.writing import interim_head, refusal, response_head, switch_head
+from router.frontend.connection import HEAD_SLACK_BYTES, LAST_REQUEST_S, Accepted, FrontendOptions, Served
+from router.frontend.http1_sender import AWAIT, BODY, CLOSED, HEAD, LINGER, TUNNEL, ResponseSender
+from router.frontend.writing import refusal, switch_head
 from router.proxy import reply
-from router.proxy.client import UNKNOWN_LENGTH
 from router.proxy.exchange import Exchange
 from router.proxy.forward import Proxy
-from router.wire.chunked import ChunkedDecoder, encode_chunk, encode_last_chunk
-from router.wire.head_buffer import HeadBuffer
+from router.wire.chunked import ChunkedDecoder
+from router.wire.head_buffer import HeadTooLong, RequestHeadBuffer
 from router.wire.header_lines import REQUEST_FIELDS, BadMessage
 from router.wire.http1 import (
     LENGTH,
     NO_BODY,
-    REQUEST_START,
     EmptyContentLength,
     RequestHead,
     UnsupportedVersion,
     parse_request_head,
 )
 
-_HEAD, _BODY, _AWAIT, _TUNNEL, _LINGER, _CLOSED = range(6)
-"""Reading a head; reading a body; request complete, response not; raw bytes; response done but bytes may still
-come that nobody wants; closed."""
-
 _PIPELINED_BYTES = 65536
 _DRAINED_BODY_BYTES = 256 * 1024
 """A body nobody wants is read to its end if no more than this is missing; otherwise the connection closes."""
 _DRAIN_S = 10.0
 """A body nobody wants has this long to end."""
-_HEAD_SLACK_BYTES = 4096
 _REMEMBERED_BYTES = 8192
 """A head above this is forgotten with its response: an idle connection should not cost what its requests did."""
 
 
-class ClientConnection(FrontendConnection):
+class ClientConnection(ResponseSender):
     """Serves one client connection from accept to close; implements `proxy.client.Client`."""
 
     def __init__(
-        self,
-        proxy: Proxy,
-        options: FrontendOptions,
-        connections: set[Served],
-        secure: bool,
-        listener_port: int = 0,
-        announced: tuple[str, int] | None = None,
+        self, proxy: Proxy, options: FrontendOptions, connections: set[Served], accepted: Accepted
     ) -> None:
-        super().__init__(proxy, options, connections, secure, listener_port, announced)
+        super().__init__(proxy, options, connections, accepted)
         # For the connection.
-        self._phase = _HEAD
         self._buffer = b""
-        self._partial: HeadBuffer | None = None
+        self._partial: RequestHeadBuffer | None = None
         self._serving = False
-        self._keep_alive = True
-        self._draining = False
-        self._paused = False
         self._full = False
         """The client does not take what is written as fast as it comes."""
         # For the request at hand.
-        self.protocol = b"HTTP/1.1"
         self.exchange: Exchange | None = None
-        self._head: RequestHead | None = None
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._body_wanted = False
-        self._chunked_out = False
-        self._until_close = False
 
     # What the event loop calls.
 
@@ -86,25 +65,25 @@ class ClientConnection(FrontendConnection):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the client; called directly where TLS lies between."""
         phase = self._phase
-        if phase == _HEAD:
+        if phase == HEAD:
             self._buffer = self._buffer + data if self._buffer else data
             if not self._serving:
                 self._serve()
             if self._full and len(self._buffer) > _PIPELINED_BYTES:
                 self.pause_reading()
-        elif phase == _BODY:
+        elif phase == BODY:
             self._body_bytes(data)
-        elif phase == _TUNNEL:
+        elif phase == TUNNEL:
             if self.exchange is not None:
                 self.exchange.tunnel_from_client(data)
-        elif phase == _AWAIT:
+        elif phase == AWAIT:
             self._buffer += data
             if len(self._buffer) > _PIPELINED_BYTES:
                 self.pause_reading()
 
     def eof_received(self) -> bool:
         exchange = self.exchange
-        if self._phase == _TUNNEL and exchange is not None:
+        if self._phase == TUNNEL and exchange is not None:
             exchange.tunnel_client_eof()
             return True
         # As in Gorouter (and nginx), a client that ends its side while it waits for a response has gone: a closed
@@ -112,7 +91,7 @@ class ClientConnection(FrontendConnection):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._phase = _CLOSED
+        self._phase = CLOSED
         self._connections.discard(self)
         if self.exchange is not None:
             self.exchange.client_gone()
@@ -126,7 +105,7 @@ class ClientConnection(FrontendConnection):
         self._full = False
         if self.exchange is not None:
             self.exchange.client_writable()
-        elif self._phase == _HEAD and not self._serving:
+        elif self._phase == HEAD and not self._serving:
             self.resume_reading()
             self._serve()
 
@@ -135,37 +114,29 @@ class ClientConnection(FrontendConnection):
     def expire(self) -> None:
         """The deadline has passed: of an idle connection, an unfinished head, or lingering."""
         self.deadline = 0.0
-        if self._phase == _HEAD and self._partial is not None:
+        if self._phase == HEAD and self._partial is not None:
             self._refuse(BadMessage(408, "request head not complete in time"))
-        elif self._phase in (_HEAD, _BODY, _LINGER):
+        elif self._phase in (HEAD, BODY, LINGER):
             self._close()
-        elif self._phase == _CLOSED:
+        elif self._phase == CLOSED:
             self._check_flush(monotonic())
 
     def drain(self) -> None:
         """Close with the response at hand; if idle, after one more request or as soon as none comes."""
         self._draining = True
-        if self._phase == _HEAD and not self._buffer and self._partial is None:
+        if self._phase == HEAD and not self._buffer and self._partial is None:
             self._await_head(monotonic())
 
     def is_tunnel(self) -> bool:
-        return self._phase == _TUNNEL
+        return self._phase == TUNNEL
 
     def unread_descriptor(self) -> int:
-        if not self._paused or self._transport.is_closing():
-            return -1
-        sock = self._transport.get_extra_info("socket")
-        return -1 if sock is None else int(sock.fileno())
-
-    def abort(self) -> None:
-        """Cut the connection, unless it is closing by itself and has sent what was written."""
-        if self._phase != _CLOSED or self._transport.get_write_buffer_size():
-            self._transport.abort()
+        return self.fileno() if self._paused and not self._transport.is_closing() else -1
 
     # Reading.
 
     def _await_head(self, now: float) -> None:
-        self._phase = _HEAD
+        self._phase = HEAD
         idle_s = LAST_REQUEST_S if self._draining else self.options.idle_s
         self.deadline = now + idle_s if idle_s else 0.0
 
@@ -175,7 +146,7 @@ class ClientConnection(FrontendConnection):
         A client that pipelines requests but does not read the responses is not served further until it does.
         """
         self._serving = True
-        while self._phase == _HEAD and self._buffer and not self._full:
+        while self._phase == HEAD and self._buffer and not self._full:
             data = self._buffer
             end = data.find(b"\r\n\r\n") if self._partial is None else -1
             try:
@@ -191,33 +162,23 @@ class ClientConnection(FrontendConnection):
             except BadMessage as error:
                 self._refuse(error)
         self._serving = False
-        if self._phase == _HEAD and not self._full:
+        if self._phase == HEAD and not self._full:
             # What has come was used up: the rest of a long head may still be waiting in the socket.
             self.resume_reading()
 
     def _gather(self, data: bytes) -> tuple[bytes, bytes] | None:
         if self._partial is None:
-            self._partial = HeadBuffer()
+            self._partial = RequestHeadBuffer(self.options.max_head_bytes + HEAD_SLACK_BYTES)
             if self.options.header_s:
                 self.deadline = monotonic() + self.options.header_s
-        partial = self._partial
-        gathered = partial.add(data)
-        limit = self.options.max_head_bytes + _HEAD_SLACK_BYTES
+        gathered = self._partial.add(data)
         if gathered is not None:
             self._partial = None
-            if len(gathered[0]) > limit:
-                raise BadMessage(431, "Request Header Fields Too Large")
-            return gathered
-        if len(partial) > limit:
-            raise BadMessage(431, "Request Header Fields Too Large")
-        first = partial.peek(limit).partition(b"\n")[0] if len(partial) < 256 else b""
-        if first and REQUEST_START.fullmatch(first) is None:
-            raise BadMessage(400, "malformed request line")
-        return None
+        return gathered
 
     def _begin(self, raw: bytes) -> None:
-        if len(raw) > self.options.max_head_bytes + _HEAD_SLACK_BYTES:
-            raise BadMessage(431, "Request Header Fields Too Large")
+        if len(raw) > self.options.max_head_bytes + HEAD_SLACK_BYTES:
+            raise HeadTooLong
         head = parse_request_head(raw, self._head)
         self._head = head
         self.deadline = 0.0
@@ -229,7 +190,7 @@ class ClientConnection(FrontendConnection):
             self._answer_options()
             return
         if head.framing == NO_BODY:
-            self._phase = _AWAIT
+            self._phase = AWAIT
         else:
             self._expect_body(head)
         exchange = self.exchange = Exchange(self.proxy, self, head)
@@ -242,14 +203,14 @@ class ClientConnection(FrontendConnection):
 
     def _answer_options(self) -> None:
         """``OPTIONS *`` asks about the server itself, not about any route; not logged, as in Gorouter."""
-        self._phase = _AWAIT
+        self._phase = AWAIT
         if self._head is not None and self._head.framing != NO_BODY:
             self._expect_body(self._head)
         self.send_response(200, [self.proxy.date_line], 0, b"", True)
         self.exchange_finished()
 
     def _expect_body(self, head: RequestHead) -> None:
-        self._phase = _BODY
+        self._phase = BODY
         self._body_wanted = False
         if head.framing == LENGTH:
             self._remaining = head.length
@@ -290,7 +251,7 @@ class ClientConnection(FrontendConnection):
                 self._next(monotonic())
             return
         if done:
-            self._phase = _AWAIT
+            self._phase = AWAIT
             self._buffer = rest
         if piece:
             exchange.request_body(piece)
@@ -307,84 +268,28 @@ class ClientConnection(FrontendConnection):
         if data:
             self._body_bytes(data)
 
-    def send_interim(self, status: int, lines: list[bytes]) -> None:
-        self._transport.write(interim_head(status, lines))
-
-    def send_response(self, status: int, lines: list[bytes], length: int, body: bytes, complete: bool) -> None:
-        head = self._head
-        assert head is not None
-        minor = head.minor
-        if self._phase == _BODY and self._keep_alive:
-            self._keep_alive = self._will_pass_body_on() or self._can_drain_body()
-        if length == UNKNOWN_LENGTH and not complete:
-            if minor:
-                self._chunked_out = True
-            else:
-                self._keep_alive = False
-                self._until_close = True
-        if self._draining:
-            self._keep_alive = False
-        out = response_head(status, lines, length, minor, self._keep_alive, self._chunked_out)
-        if body:
-            out += encode_chunk(body) if self._chunked_out else body
-        self._transport.write(out)
-
-    def send_body(self, piece: bytes) -> None:
-        self._transport.write(encode_chunk(piece) if self._chunked_out else piece)
-
-    def send_end(self, trailers: list[bytes]) -> None:
-        if self._chunked_out:
-            self._transport.write(encode_last_chunk(trailers))
-
     def send_switch(self, lines: list[bytes]) -> None:
-        self._phase = _TUNNEL
+        self._phase = TUNNEL
         self._transport.write(switch_head(lines))
         data, self._buffer = self._buffer, b""
         self.resume_reading()
         if data and self.exchange is not None:
             self.exchange.tunnel_from_client(data)
 
-    def send_tunnel(self, piece: bytes) -> None:
-        self._transport.write(piece)
-
-    def send_tunnel_eof(self) -> None:
-        if not self._transport.is_closing() and self._transport.can_write_eof():
-            self._transport.write_eof()
-
     def hold_body(self) -> None:
         self._body_wanted = False
 
     def cut(self) -> None:
-        self._keep_alive = False
         self._buffer = b""
-        self._phase = _CLOSED
-        if self._until_close:
-            # The end of the connection is the end of this body: only a reset tells that it was not reached.
-            self._reset()
-        else:
-            self._close()
-
-    def pause_reading(self) -> None:
-        if not self._paused and not self._transport.is_closing():
-            self._paused = True
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
-
-    def close_after_response(self) -> None:
-        self._keep_alive = False
+        super().cut()
 
     def exchange_finished(self) -> None:
         self.exchange = None
-        if self._phase == _CLOSED:
+        if self._phase == CLOSED:
             return
-        if self._phase == _TUNNEL:
+        if self._phase == TUNNEL:
             self._close()
-        elif self._phase == _BODY:
+        elif self._phase == BODY:
             self._drain_body()
         else:
             self._next(monotonic())
@@ -404,6 +309,9 @@ class ClientConnection(FrontendConnection):
             self.resume_reading()
         if self._buffer and not self._serving:
             self._serve()
+
+    def _can_pass_body(self) -> bool:
+        return self._will_pass_body_on() or self._can_drain_body()
 
     def _will_pass_body_on(self) -> bool:
         exchange, head = self.exchange, self._head
@@ -432,26 +340,8 @@ class ClientConnection(FrontendConnection):
             self._body_bytes(data)
 
     def _linger(self) -> None:
-        """Close so that the client gets to read the response: closing with unread bytes in the socket makes the
-        kernel send a reset, which throws away what the client has not read yet."""
-        if self._transport.is_closing():
-            return
-        self._phase = _LINGER
         self._buffer = b""
-        self.deadline = monotonic() + LINGER_S
-        self.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-
-    def _close(self) -> None:
-        self._phase = _CLOSED
-        self._close_when_sent()
-
-    def _reset(self) -> None:
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        super()._linger()
 
     def _refuse(self, error: BadMessage) -> None:
         """Answer what is not a request we accept, and read nothing more."""
@@ -474,7 +364,7 @@ class ClientConnection(FrontendConnection):
         self._head = error.head
         exchange = self.exchange = Exchange(self.proxy, self, self._head)
         exchange.request_id = self.proxy.new_request_id()
-        self._phase = _AWAIT
+        self._phase = AWAIT
         if error.major == 1:
             self._transport.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
             exchange.finish()

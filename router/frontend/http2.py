@@ -8,7 +8,7 @@ import asyncio
 from dataclasses import dataclass
 from time import monotonic
 
-from router.frontend.connection import LAST_REQUEST_S, LINGER_S, FrontendConnection, FrontendOptions, Served
+from router.frontend.connection import LAST_REQUEST_S, Accepted, FrontendConnection, FrontendOptions, Served
 from router.frontend.http2_stream import Http2Stream
 from router.proxy.forward import Proxy
 from router.wire.http2 import Engine
@@ -45,11 +45,9 @@ class Http2Connection(FrontendConnection):
         options: FrontendOptions,
         http2: Http2Options,
         connections: set[Served],
-        secure: bool,
-        listener_port: int = 0,
-        announced: tuple[str, int] | None = None,
+        accepted: Accepted,
     ) -> None:
-        super().__init__(proxy, options, connections, secure, listener_port, announced)
+        super().__init__(proxy, options, connections, accepted)
         self.engine = Engine(True, http2.limits, self._new_stream)
         self.http2 = http2
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,8 +138,7 @@ class Http2Connection(FrontendConnection):
         """A client that sends many requests at once waits until the others have had their turn."""
         assert self._loop is not None
         self._waits_for_turn = True
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        self.pause_reading()
         self._loop.call_later(self.engine.wait_s, self._take_turn)
 
     def _take_turn(self) -> None:
@@ -149,8 +146,8 @@ class Http2Connection(FrontendConnection):
         if self._phase != _OPEN:
             return
         self._receive(b"")
-        if not self._waits_for_turn and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if not self._waits_for_turn:
+            self.resume_reading()
 
     def _count_faults(self) -> None:
         counters, engine = self.proxy.counters, self.engine
@@ -315,14 +312,9 @@ class Http2Connection(FrontendConnection):
         if self.engine.failed is None:
             self.engine.fail(fault)
         self.flush()
-        if self._transport.is_closing():
-            return
-        self._phase = _LINGER
-        self.deadline = monotonic() + LINGER_S
-        if self._waits_for_turn:
-            self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        if not self._transport.is_closing():
+            self._phase = _LINGER
+            self._close_when_read()
 
     def _close(self) -> None:
         self._phase = _CLOSED

@@ -8,9 +8,11 @@ import base64
 import os
 from typing import TYPE_CHECKING
 
+from router.frontend.connection import HEAD_SLACK_BYTES
 from router.proxy import reply
 from router.proxy.exchange import Exchange
 from router.proxy.presented import Presented
+from router.wire.head_buffer import HeadTooLong
 from router.wire.header_lines import BadMessage, line_name
 from router.wire.http1 import RequestHead
 from router.wire.http2_frames import CANCEL, INTERNAL_ERROR, StreamFault
@@ -21,7 +23,6 @@ from router.wire.http2_stream import Stream
 if TYPE_CHECKING:
     from router.frontend.http2 import Http2Connection
 
-_HEAD_SLACK_BYTES = 4096
 _OF_THE_UPGRADE = frozenset({b"upgrade", b"connection", b"sec-websocket-accept"})
 """Fields of a 101 that mean nothing in the 200 it becomes."""
 _STATUS = [b"%d" % status for status in range(1000)]
@@ -62,8 +63,8 @@ class Http2Stream(Stream):
         try:
             request = request_of(fields, ended, self.id)
             head = request.head
-            if head.size > connection.options.max_head_bytes + _HEAD_SLACK_BYTES:
-                raise BadMessage(431, "Request Header Fields Too Large")
+            if head.size > connection.options.max_head_bytes + HEAD_SLACK_BYTES:
+                raise HeadTooLong
         except BadMessage as error:
             self._refuse(error)
             return

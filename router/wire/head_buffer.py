@@ -5,7 +5,15 @@ make a quadratic parser burn a core.
 """
 
 from router.wire.header_lines import BadMessage
-from router.wire.http1 import BARE_LINE_END
+from router.wire.http1 import BARE_LINE_END, REQUEST_START
+
+_LINE_SOUGHT_BYTES = 256
+"""What has gone so far without an error is no other protocol."""
+
+
+class HeadTooLong(BadMessage):
+    def __init__(self) -> None:
+        super().__init__(431, "Request Header Fields Too Large")
 
 
 class HeadBuffer:
@@ -51,3 +59,29 @@ class HeadBuffer:
     def clear(self) -> None:
         self._partial = bytearray()
         self._scanned = 0
+
+
+class RequestHeadBuffer(HeadBuffer):
+    """Holds the beginning of a request's head as long as it may become one.
+
+    Args:
+        most_bytes: of a head.
+    """
+
+    __slots__ = ("_most_bytes",)
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__()
+        self._most_bytes = most_bytes
+
+    def add(self, arrived: bytes) -> tuple[bytes, bytes] | None:
+        """Append like a `HeadBuffer`; raises `BadMessage` also where no further byte can make it a request."""
+        gathered = super().add(arrived)
+        size = len(self) if gathered is None else len(gathered[0])
+        if size > self._most_bytes:
+            raise HeadTooLong
+        if gathered is None and size < _LINE_SOUGHT_BYTES:
+            line = self.peek(size).partition(b"\n")[0]
+            if REQUEST_START.fullmatch(line) is None:
+                raise BadMessage(400, "malformed request line")
+        return gathered

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.wire.head_buffer import HeadBuffer
+from router.wire.head_buffer import HeadBuffer, HeadTooLong, RequestHeadBuffer
 from router.wire.header_lines import BadMessage
 from router.wire.http1 import parse_request_head
 
@@ -120,3 +120,22 @@ def test_verdict_does_not_depend_on_where_the_bytes_were_cut(parts: list[bytes],
 
     # What cannot become a head may be refused before its end has come.
     assert cut == whole or (whole is None and cut == 400)
+
+
+# Requests.
+
+
+@pytest.mark.parametrize("start", [b"\x16\x03\x01", b"SSH-2.0-x\r\n", b"GET /a b c"])
+def test_what_cannot_become_a_request_is_refused_at_once(start: bytes) -> None:
+    with pytest.raises(BadMessage, match="request line"):
+        RequestHeadBuffer(1000).add(start)
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\nrest"])
+def test_a_request_s_head_may_be_as_long_as_allowed_and_no_longer(end: bytes) -> None:
+    head = b"GET / HTTP/1.1\r\nX: " + b"x" * 1000
+    gathered = RequestHeadBuffer(len(head)).add(head + end)
+    assert gathered == ((head, b"rest") if end else None)
+    with pytest.raises(HeadTooLong) as error:
+        RequestHeadBuffer(len(head) - 1).add(head + end)
+    assert error.value.status == 431
