@@ -187,13 +187,7 @@ class Announcer:
         expect_announced(announced)
         (accepted,) = self._accept([route], interval_s or announced.own_interval_s)
         was_announced = self._schedule.remove(announced)
-        left = left_behind(announced, accepted) if was_announced else []
-        try:
-            await self._begin([accepted])
-        except asyncio.CancelledError:
-            self._owe(left)
-            raise
-        await self._unregister(left)
+        await self._begin([accepted], left_behind(announced, accepted) if was_announced else [])
         return accepted
 
     async def withdraw(self, *announced: Announced) -> None:
@@ -256,14 +250,16 @@ class Announcer:
     def _accept(self, routes: Iterable[AnyRoute], interval_s: float | None = None) -> list[Announced]:
         return Announced.all_of(routes, self._wall_clock_ns(), self._public, self._internal, interval_s)
 
-    async def _begin(self, accepted: Sequence[Announced]) -> None:
+    async def _begin(self, accepted: Sequence[Announced], left: Sequence[Announced] = ()) -> None:
+        """Register routes, then unregister what is left of those they replace."""
         self._enter(accepted)
         try:
             await self._speak_what_is_needed(accepted)
             await self._register(accepted)
+            await self._unregister(left)
         except asyncio.CancelledError:
             # The caller will not get to hold what could withdraw them.
-            self._owe([each for each in accepted if self._schedule.remove(each)])
+            self._owe([*left, *(each for each in accepted if self._schedule.remove(each))])
             raise
 
     def _enter(self, accepted: Iterable[Announced]) -> None:

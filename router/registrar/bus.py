@@ -99,9 +99,12 @@ class Bus:
             async with asyncio.timeout(timeout_s):
                 if timeout_s is not None:
                     await self._connect_somewhere(problems)
-        except TimeoutError:
-            told = self._answers(problems)
-            raise BusUnavailable(f"no NATS server reachable within {timeout_s:g} s: {told}") from None
+        except BaseException as error:
+            await self._drop()
+            if isinstance(error, TimeoutError):
+                told = self._answers(problems)
+                raise BusUnavailable(f"no NATS server reachable within {timeout_s:g} s: {told}") from None
+            raise
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
 
     async def subscribe(self, *subjects: str) -> None:
@@ -166,8 +169,11 @@ class Bus:
             # NATS' client may swallow the cancellation, hence the flag, which then ends the task as well.
             self._keeper.cancel()
             await asyncio.wait([self._keeper], timeout=CLOSE_TIMEOUT_S)
-        if self._client is not None:
-            client, self._client = self._client, None
+        await self._drop()
+
+    async def _drop(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
             await _close(client)
 
     def _lose(self, reason: str) -> None:

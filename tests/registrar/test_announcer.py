@@ -6,10 +6,11 @@ import json
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -22,6 +23,8 @@ from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, settle
 from tests.support.ports import free_port
 from tests.support.processes import open_sockets
+
+T = TypeVar("T")
 
 ONE = Announcement(host="10.0.0.7", port=9000, uris=["app.example.com"], app="guid", tags={"component": "x"})
 
@@ -331,6 +334,45 @@ def test_servers_and_tls_of_another_type_are_refused() -> None:
         Announcer([wrong])
     with pytest.raises(TypeError, match="tls: expected an"):
         Announcer("nats://127.0.0.1:4222", tls=wrong)
+
+
+async def cancelled_after(turns: int, action: Coroutine[Any, Any, T]) -> T | None:
+    """Return what comes of something that is cancelled after so many turns of the loop; None if nothing does."""
+    task = asyncio.ensure_future(action)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        return await task
+    return None
+
+
+async def test_entering_that_is_cancelled_at_any_moment_leaves_no_connection(nats_server: NatsServer) -> None:
+    before = open_sockets(os.getpid())
+    for turns in range(60):
+        entered = await cancelled_after(turns, announcer(nats_server).__aenter__())
+        if entered is not None:
+            await entered.close()
+        await eventually(lambda: open_sockets(os.getpid()) == before, f"no connection is left after {turns} turns")
+
+
+async def test_update_that_is_cancelled_at_any_moment_leaves_neither_route(
+    nats_server: NatsServer, heard: Heard
+) -> None:
+    async with announcer(nats_server) as tested:
+        for turns in range(1, 50):
+            first = await tested.announce(ONE)
+            second = await cancelled_after(
+                turns, tested.update(first, msgspec.structs.replace(ONE, uris=[f"{turns}.example.com"]))
+            )
+            await tested.withdraw(*([] if second is None else [second]))
+            assert tested.announced == []
+
+        def all_gone() -> bool:
+            last = {uri: said for said, body, _ in heard.messages for uri in body.get("uris", [])}
+            return set(last.values()) == {"unregister"}
+
+        await heard.until(all_gone)
 
 
 async def test_route_whose_announcing_was_cancelled_is_taken_back(nats_server: NatsServer, heard: Heard) -> None:
