@@ -206,7 +206,7 @@ def test_address_reused_by_another_instance_never_gets_the_traffic(
     tls_live: Live, client: RawClient, identity: Identity, make_backend: MakeBackend
 ) -> None:
     """A cell reuses an address for another app: its certificate has another name, so the request stays out."""
-    first = make_backend(named("first"), tls=identity.named("instance-1"))
+    first = make_backend(named("first"), tls=identity.named("instance-1"), port=free_port())
     host = tls_live.route(first, server_cert_domain_san="instance-1")
     assert client.get(host=host).body == b"first"
     port = first.port

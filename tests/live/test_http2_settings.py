@@ -9,7 +9,7 @@ from tests.support.recorder import RecordingBackend, silent
 from tests.support.waiting import wait_until
 
 ENHANCE_YOUR_CALM = 0xB
-FEW, MORE = 10, 40
+FEW, MORE = 10, 90
 HOST = "app.test"
 
 

@@ -15,6 +15,7 @@ from router.certs import Authority, issue, make_ca
 from tests.live.conftest import Live, StartLive
 from tests.support.certificates import client_context
 from tests.support.ports import free_port
+from tests.support.processes import freeze
 from tests.support.rawclient import RawClient
 from tests.support.recorder import RecordingBackend
 from tests.support.waiting import wait_until
@@ -54,7 +55,7 @@ def behind(start_live: StartLive, authority: Authority) -> Live:
 
 def send_first(live: Live, octets: bytes, **options: Any) -> RawClient:
     """Connect and send before the worker gets to know of the connection, however slow this process may be."""
-    os.kill(live.router.worker, signal.SIGSTOP)
+    freeze(live.router.worker)
     try:
         client = RawClient(options.pop("port", live.router.port), **options)
         client.send(octets)

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.live.conftest import Live, StartLive
+from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Response
 from tests.support.recorder import Conversation, MakeBackend, RecordingBackend, Script
 
@@ -29,7 +30,7 @@ class App:
         self.backends: dict[str, RecordingBackend] = {}
         self._uri = self.host + path
         for name in ("one", "two", "three")[:count]:
-            self.backends[name] = make_backend(app(name, *lines))
+            self.backends[name] = make_backend(app(name, *lines), port=free_port())
             live.routes.register(self._uri, backend=self.backends[name], private_instance_id=name)
 
     def get(self, client: RawClient, path: str = "/", cookies: str = "", *lines: str) -> Response:

@@ -19,6 +19,7 @@ from router.proxy.hairpin import MOST_HOPS, HairpinConnection
 from router.routing.pool import Endpoint, Pool
 from tests.proxy.conftest import StartPlane
 from tests.support.plane import RunningPlane
+from tests.support.ports import free_port
 from tests.support.rawclient import RawClient, Truncated
 from tests.support.recorder import CONTINUE, Conversation, RecordingBackend, Script
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -239,9 +240,7 @@ def test_routers_own_answers_pass(bridged: RunningPlane, client: RawClient) -> N
 
 
 def test_unreachable_endpoint_behind_the_bridge_is_a_502(bridged: RunningPlane, client: RawClient) -> None:
-    with RecordingBackend() as gone:
-        port = gone.port
-    bridged.route(INNER, port)
+    bridged.route(INNER, free_port())
     response = client.get(host=HOST)
     assert response.status == 502
     assert "endpoint_failure" in (response.header("X-Cf-Routererror") or "")

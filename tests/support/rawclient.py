@@ -59,22 +59,23 @@ class RawClient:
         receive_buffer: int | None = None,
         source: str | None = None,
     ) -> None:
-        plain = socket.socket()
+        self.socket = socket.socket()
         if receive_buffer is not None:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if source is not None:
-            plain.bind((source, 0))
-        plain.settimeout(timeout_s)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            plain.connect((host, port))
-            self.socket = tls.wrap_socket(plain, server_hostname=server_name) if tls else plain
-        except BaseException:
-            plain.close()
-            raise
+            self.socket.bind((source, 0))
+        self.socket.settimeout(timeout_s)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect((host, port))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=server_name)
         self.buffer = bytearray()
         self.ended = False
         self.was_reset = False
+
+    def __del__(self) -> None:
+        # Else what a failed test leaves behind is a warning, and so an error, in one that comes after it.
+        self.socket.close()
 
     def __enter__(self) -> "RawClient":
         return self
