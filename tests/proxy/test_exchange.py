@@ -90,8 +90,8 @@ def test_client_that_leaves_during_the_dial_stops_it(plane: RunningPlane) -> Non
         [endpoint] = plane.route(HOST, tarpit.getsockname()[1])
         with plane.client() as client:
             client.send(GET)
-            task = only_exchange(plane).dialling
-            assert task is not None
+            exchange = only_exchange(plane)
+            task = wait_until(lambda: exchange.dialling, "the dial has begun")
         wait_until(plane.is_idle, "exchange is over")
         wait_until(task.done, "dial has ended")
         for each in waiting:
