@@ -29,7 +29,7 @@ def hasty(start_live: StartLive) -> Live:
 
 @pytest.fixture(scope="module")
 def strict(start_live: StartLive) -> Live:
-    """A router that waits for no client."""
+    """A router that waits for no head."""
     return start_live({"read_header_timeout": "400ms"})
 
 
@@ -139,8 +139,8 @@ def test_head_that_trickles_in_is_bounded_too(strict: Live, make_backend: MakeBa
     assert backend.requests == []
 
 
-def test_client_that_sends_nothing_is_closed(strict: Live) -> None:
-    with strict.client() as silent:
+def test_client_that_sends_nothing_is_closed(steady: Live) -> None:
+    with steady.client() as silent:
         assert silent.is_closed_by_peer()
 
 
