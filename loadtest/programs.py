@@ -7,6 +7,7 @@ this process whatever happens to it.
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ from loadtest.errors import GeneratorError, ProgramError
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
+_PORTS = range(61_000, 65_536)
+"""Not those that Linux gives to outgoing connections, any of which might take one before it is used."""
 _POLL_S = 0.02
 
 
@@ -33,12 +36,23 @@ def find_program(name: str) -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return free TCP ports of the loopback, all different."""
+    """Return free TCP ports of the loopback, all different.
+
+    Raises:
+        ProgramError: there are not so many.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for port in random.sample(_PORTS, len(_PORTS)):
+            if len(found) == count:
+                break
+            one = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+    if len(found) < count:
+        raise ProgramError(f"of {count} ports that are needed only {len(found)} are free")
+    return found
 
 
 class Cores:

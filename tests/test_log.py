@@ -148,7 +148,7 @@ def test_lines_nobody_reads_are_lost_without_holding_the_process_up_and_counted(
         assert process.stderr.read(5) == b"done\n"
         # Somebody reads again.
         first = process.stdout.read(32768)
-        rest, _ = process.communicate(b"go on\n", timeout=20)
+        rest, _ = process.communicate(b"go on\n", timeout=60)
     taken = [json.loads(line) for line in (first + rest).splitlines()]
 
     assert [line["message"] for line in taken[-2:]] == ["last", "log-lines-lost"]

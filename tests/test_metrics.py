@@ -97,7 +97,7 @@ def test_agent_without_a_usable_address_says_so_and_takes_nothing(address: str) 
 def test_agent_prefers_the_ipv4_address_of_a_name() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
         receiving.bind(("127.0.0.1", 0))
-        receiving.settimeout(5)
+        receiving.settimeout(60)
         agent = Agent(f"localhost:{receiving.getsockname()[1]}")
         agent.send(b"x", 0.0)
 

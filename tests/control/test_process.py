@@ -24,7 +24,7 @@ from tests.support.nats import NatsServer
 from tests.support.ports import free_port, refuses
 from tests.support.rawclient import BadResponse, RawClient
 from tests.support.recorder import Conversation, RecordingBackend, plain
-from tests.support.router import RunningRouter
+from tests.support.router import RunningRouter, hastened_by_usr1
 from tests.support.waiting import wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n"
@@ -174,15 +174,6 @@ def test_traffic_is_refused_and_health_is_503_until_the_start_delay_is_over(
     finally:
         router.stop()
     assert "gorouter.started" not in router.messages()
-
-
-def hastened_by_usr1(router: RunningRouter) -> bool:
-    """Tell a router that drains to hurry, unless it has ended; return whether it has."""
-    assert router.process is not None
-    if router.process.poll() is None:
-        router.signal(signal.SIGUSR1)
-        return False
-    return True
 
 
 @pytest.mark.slow
@@ -488,6 +479,7 @@ def test_reload_shows_the_new_certificate_and_a_broken_one_keeps_the_old(
 
         reconfigure(router, {"tls_pem": pem("new.test")})
         wait_until(lambda: shows(router, "new.test"), "new certificate")
+        router.wait_for_log("worker-left")
         broken = [{**pem("bad.test")[0], "private_key": issue(authority, ["other.test"]).private_key}]
         reconfigure(router, {"tls_pem": broken})
         router.wait_for_log("reload-failed")

@@ -18,7 +18,7 @@ async def test_agent_says_who_has_which_address(nats_server: NatsServer) -> None
     await client.subscribe(SNAPSHOT, cb=said.put)
     await settle(client)
     speaking = asyncio.ensure_future(speak(url, 2, 5000, stop=stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         snapshot = decode_said((await said.get()).data)
         while not (snapshot.agent == AGENT and snapshot.workloads):
             snapshot = decode_said((await said.get()).data)

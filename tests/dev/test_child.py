@@ -17,7 +17,7 @@ async def start(tmp_path: Path, script: str) -> Child:
 
 
 async def until_printed(child: Child, text: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while text not in child.last_words():  # noqa: ASYNC110 - another process cannot set an event
             await asyncio.sleep(0.01)
 
@@ -42,7 +42,7 @@ async def test_output_goes_to_the_log_and_its_end_can_be_read(tmp_path: Path) ->
 async def test_stopping_ends_it_politely(tmp_path: Path) -> None:
     child = await start(tmp_path, "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
     await until_printed(child, "ready")
-    await child.stop(20)
+    await child.stop(60)
     assert child.last_words(1) == "bye"
 
 

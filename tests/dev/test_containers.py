@@ -37,7 +37,7 @@ def test_watcher_is_the_command_itself_with_a_socket_of_its_own(tmp_path: Path) 
 def answer(port: int, host: str) -> str:
     """Return what is answered, or why nothing is."""
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", "/", headers={"Host": host})
         return connection.getresponse().read().decode().strip()
     except OSError as error:
@@ -64,9 +64,11 @@ def test_container_gets_a_route_from_router_dev() -> None:
             wait_until(lambda: READY in log.read_text() or dev.poll() is not None, "it is ready", timeout_s=60)
             assert dev.poll() is None, log.read_text()
             podman.launch(name="web")
-            wait_until(lambda: answer(port, "web.localhost") == "web", f"the container answers; {log}")
+            wait_until(
+                lambda: answer(port, "web.localhost") == "web", f"the container answers; {log}", timeout_s=60
+            )
             dev.send_signal(signal.SIGINT)
-            assert dev.wait(30) == 0
+            assert dev.wait(60) == 0
         finally:
             dev.kill()
             dev.wait(10)

@@ -28,7 +28,7 @@ class Heard:
             await self._said.put(message)
 
     async def next(self) -> Msg:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._said.get()
 
 

@@ -40,7 +40,7 @@ async def served(nats_server: NatsServer, app: str, number: int = 0) -> AsyncIte
             news.set()
 
     async def until(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 news.clear()
                 await news.wait()
@@ -112,7 +112,7 @@ async def test_backend_serves_inside_alone_and_tells_who_calls(nats_server: Nats
     await settle(client)
     port = free_port(5000, ["127.0.20.13"], [])
     serving = asyncio.ensure_future(serve("backend", 3, url, port, stop=stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         message = await said.get()
         while json.loads(message.data)["host"] != "127.0.20.13":
             message = await said.get()

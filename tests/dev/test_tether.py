@@ -33,13 +33,13 @@ def test_program_ends_when_its_parent_is_killed() -> None:
 
 def test_program_is_not_started_when_the_parent_is_gone_already() -> None:
     command = [sys.executable, "-I", "-S", str(TETHER), str(2**22 + 1), "echo", "started"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout) == (1, "")
 
 
 def test_program_takes_the_place_of_the_tether() -> None:
     command = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), "sh", "-c", "echo $$; kill -TERM $$"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert int(output) == process.pid
     assert process.returncode == -signal.SIGTERM

@@ -50,7 +50,7 @@ class Slow:
     def script(self, conversation: Conversation) -> None:
         while True:
             if conversation.read_request().target == "/slow":
-                self.release.wait(30)
+                self.release.wait(110)
             conversation.answer()
 
 
@@ -60,4 +60,4 @@ def wait_everywhere(router: RunningRouter, host: str, status: int = 200) -> None
     def all_do() -> bool:
         return all(status_of(router.port, host) == status for _ in range(FRESH_CONNECTIONS))
 
-    wait_until(all_do, f"every worker answers {status} for {host}")
+    wait_until(all_do, f"every worker answers {status} for {host}", timeout_s=60)

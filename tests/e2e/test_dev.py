@@ -65,8 +65,8 @@ class Dev:
 
     def end(self) -> int:
         """Wait for its end, and return the exit status."""
-        status = self.process.wait(30)
-        self._reader.join(30)
+        status = self.process.wait(60)
+        self._reader.join(60)
         return status
 
     def pid_of(self, name: str) -> int:
@@ -76,7 +76,7 @@ class Dev:
         return int(found[1])
 
     def get(self, host: str, path: str = "/", *, tls: bool = False) -> str:
-        connection = self._https() if tls else http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=20)
+        connection = self._https() if tls else http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=60)
         try:
             connection.request("GET", path, headers={"Host": host})
             response = connection.getresponse()
@@ -88,8 +88,8 @@ class Dev:
 
     def _https(self) -> http.client.HTTPSConnection:
         context = ssl.create_default_context(cafile=str(self.certs / "ca.pem"))
-        connection = http.client.HTTPSConnection("127.0.0.1", self.https_port, timeout=20)
-        plain = socket.create_connection(("127.0.0.1", self.https_port), timeout=20)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.https_port, timeout=60)
+        plain = socket.create_connection(("127.0.0.1", self.https_port), timeout=60)
         connection.sock = context.wrap_socket(plain, server_hostname="hello.localhost")
         return connection
 
@@ -176,14 +176,14 @@ def test_printed_commands_do_what_they_say(dev: Dev) -> None:
         announcing = subprocess.Popen(f"exec {command}", shell=True, stdout=subprocess.DEVNULL)
         asking = threading.Thread(target=dev.get, args=("mine.localhost",))
         try:
-            wait_until(lambda: "mine.localhost" in routes(dev), "mine.localhost in the table")
+            wait_until(lambda: "mine.localhost" in routes(dev), "mine.localhost in the table", timeout_s=60)
             asking.start()
             answer_once(mine)
         finally:
             announcing.terminate()
-            assert announcing.wait(30) == 0
-    asking.join(30)
-    assert "mine.localhost" not in routes(dev)
+            assert announcing.wait(60) == 0
+    asking.join(60)
+    wait_until(lambda: "mine.localhost" not in routes(dev), "mine.localhost is gone", timeout_s=60)
 
 
 def inside_lines(dev: Dev) -> dict[str, str]:
@@ -229,7 +229,7 @@ def test_printed_lines_show_who_may_reach_an_internal_name(dev: Dev) -> None:
 
 
 def test_internal_name_is_nobodys_in_public(dev: Dev) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", dev.http_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", dev.http_port, timeout=60)
     connection.request("GET", "/", headers={"Host": "backend.apps.internal"})
     assert connection.getresponse().status == 404
     connection.close()
@@ -259,7 +259,7 @@ def routes(dev: Dev) -> str:
 
 
 def answer_once(listener: socket.socket) -> None:
-    listener.settimeout(30)
+    listener.settimeout(60)
     while True:
         connection, _ = listener.accept()
         with connection:
@@ -274,7 +274,7 @@ def test_nothing_is_left_when_it_is_killed(dev: Dev) -> None:
     assert len(everyone) >= 9
     dev.process.kill()
     dev.end()
-    wait_until(lambda: not any(is_alive(pid) for pid in everyone), "all processes have ended", timeout_s=30)
+    wait_until(lambda: not any(is_alive(pid) for pid in everyone), "all processes have ended", timeout_s=60)
 
 
 def test_killed_nats_server_is_replaced_and_requests_go_on(dev: Dev) -> None:
@@ -289,7 +289,7 @@ def test_end_of_the_router_ends_everything_with_its_last_words(dev: Dev) -> None
     assert dev.end() == 1
     assert "the router was ended by SIGKILL" in dev.output
     assert '\n{"log_level":' in dev.output, "the end of its log is shown"
-    wait_until(lambda: not any(is_alive(pid) for pid in everyone), "all processes have ended", timeout_s=30)
+    wait_until(lambda: not any(is_alive(pid) for pid in everyone), "all processes have ended", timeout_s=60)
 
 
 def test_taken_port_is_told_and_nothing_is_started(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class Inside:
 
     def resolve(self, container: str, name: str = NAME, kind: str = "A") -> tuple[str, list[str]]:
         """Return status and answers, as dig sees them."""
-        shown = self.cell.run(container, [needs("dig"), "+tries=1", "+time=3", kind, name, f"@{ROUTER}"]).stdout
+        shown = self.cell.run(container, [needs("dig"), "+tries=1", "+time=30", kind, name, f"@{ROUTER}"]).stdout
         status = shown.partition("status: ")[2].partition(",")[0]
         answers = [line.split()[4] for line in shown.splitlines() if f"\tIN\t{kind}\t" in line and line[0] != ";"]
         return status, answers
@@ -112,7 +112,7 @@ class Inside:
 
     def get(self, container: str, url: str) -> str:
         """Return the status that curl gets, with the container's own resolver."""
-        command = ["curl", "-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", url]
+        command = ["curl", "-sS", "-m", "30", "-o", "/dev/null", "-w", "%{http_code}", url]
         return self.cell.run(container, command).stdout
 
 
@@ -170,7 +170,7 @@ def test_name_resolves_and_routes_only_for_the_app_that_a_policy_allows(inside: 
     assert inside.resolve("none") == ("REFUSED", [])
     assert inside.get("front", f"http://{NAME}:8080/") == "200"
     for container in ("other", "none"):
-        denied = ["curl", "-sS", "-m", "5", "-w", "%{http_code}", "-o", "/dev/null", "-H", f"Host: {NAME}"]
+        denied = ["curl", "-sS", "-m", "30", "-w", "%{http_code}", "-o", "/dev/null", "-H", f"Host: {NAME}"]
         assert inside.cell.run(container, [*denied, f"http://{ROUTER}/"]).stdout == "403"
 
 
@@ -186,7 +186,7 @@ def test_internal_name_is_nobodys_in_public(inside: Inside) -> None:
     furnish(inside)
     inside.announce_in_public("back", NAME, 5000)
     inside.announce_in_public("back", "canary.test", 5000)
-    ask = ["curl", "-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}"]
+    ask = ["curl", "-sS", "-m", "30", "-o", "/dev/null", "-w", "%{http_code}"]
     url = f"http://{ROUTER}:8888/"
     wait_until(
         lambda: inside.cell.run("none", [*ask, "-H", "Host: canary.test", url]).stdout == "200",
@@ -202,7 +202,7 @@ def test_policy_taken_back_ends_the_download_it_permitted(inside: Inside) -> Non
     ) as slow:
         wait_until(lambda: inside.connections_to("back") > 0, "the download runs")
         inside.policy("policies/delete")
-        assert slow.wait(30) != 0, "the download is cut"
+        assert slow.wait(60) != 0, "the download is cut"
     wait_until(lambda: inside.resolve("front") == ("NOERROR", []), "the name is gone")
     assert inside.get("front", f"http://{ROUTER}/") == "403"
 

@@ -196,7 +196,7 @@ def test_certificate_of_a_gone_instance_is_worth_nothing_from_then_on(secured: S
 
 
 def test_certificate_that_expires_on_an_open_connection_ends_what_it_permitted(secured: Secured) -> None:
-    with secured.connect(secured.identity(life_s=4)) as client:
+    with secured.connect(secured.identity(life_s=8)) as client:
         assert client.get(host=REQUIRED).status == 200
         wait_until(lambda: client.get(host=REQUIRED).status == 403, "the certificate expires", every_s=0.1)
     wait_denied(secured, "certificate-expired")

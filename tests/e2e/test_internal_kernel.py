@@ -40,13 +40,13 @@ def following(platform: Platform) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(10)
+            process.wait(60)
 
 
 def dial(platform: Platform, source: str, *, port: int = PORT) -> str:
     """Let a container dial the back-end's own address; return what becomes of it."""
     command = [
-        *(needs("curl"), "-sS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}"),
+        *(needs("curl"), "-sS", "-m", "30", "-o", "/dev/null", "-w", "%{http_code}"),
         f"http://{CONTAINERS['back']}:{port}/",
     ]
     done = platform.cell.run(source, command)

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 
 PAIR = ("rtr", "rtr2")
 CHANGES = 200
-BOUND_S = 5.0
-"""Generous: a busy machine is not to fail a test; the figures are printed."""
+BOUND_S = 30.0
+"""Generous: a machine that is busy, or stands still, is not to fail a test; the figures are printed."""
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_both_routers_deny_everything_when_nats_stays_away_for_longer_than_confi
                 open_tunnel.read_until_end()
         for router in PAIR:
             assert pair.facts(router)["policies_ready"] is False
-            assert pair.log_of("policies-expired", router)
+            pair.routers[router].wait_for_log("policies-expired")
             wait_until(lambda: pair.get("front", router=router) == 503, f"{router} denies")  # noqa: B023
             assert pair.ask("front", router=router) == ("SERVFAIL", [])
         pair.start_nats()
@@ -193,5 +193,9 @@ def test_what_is_taken_back_ends_websockets_and_downloads_on_both_routers(
     say(capsys, f"{what} taken back until all connections are closed: {took * 1000:.1f} ms")
     assert took < BOUND_S
     for router in PAIR:
+        wait_until(
+            lambda: len(pair.log_of("internal-request-revoked", router)) >= 2,  # noqa: B023
+            f"{router} tells of them",
+        )
         assert len(pair.log_of("internal-request-revoked", router)) == 2
         assert pair.get("front", router=router) == 403

@@ -113,7 +113,7 @@ def test_signals_that_come_before_the_configuration_is_read_are_answered_afterwa
             process.send_signal(signal.SIGUSR2)
             process.send_signal(signal.SIGTERM)
             yaml.safe_dump(router.config, file)
-        lines, _ = process.communicate(timeout=20)
+        lines, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0
     assert json.loads(lines.splitlines()[-1])["message"] == "gorouter.stopped"
@@ -129,7 +129,7 @@ def test_started_means_ready(start_router: StartRouter) -> None:
 def test_silent_instances_are_pruned_and_beating_ones_stay(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
-    router = start_router({"droplet_stale_threshold": "1s", "prune_stale_droplets_interval": "300ms"})
+    router = start_router({"droplet_stale_threshold": "4s", "prune_stale_droplets_interval": "300ms"})
     beating, silent = make_backend(), make_backend()
     heart = Heart(lambda: announcer.register("beating.test", port=beating.port))
     announcer.register("silent.test", port=silent.port)
@@ -149,7 +149,7 @@ def test_time_to_live_of_a_message_is_kept(
     router = start_router({"prune_stale_droplets_interval": "200ms"})
     backend = make_backend()
     announcer.register("lasting.test", port=backend.port)
-    announcer.register("brief.test", port=backend.port, stale_threshold_in_seconds=1)
+    announcer.register("brief.test", port=backend.port, stale_threshold_in_seconds=4)
     wait_until(lambda: "brief.test" in routes(router), "it is announced")
     wait_everywhere(router, "brief.test", 404)
     assert status_of(router.port, "lasting.test") == 200
@@ -207,7 +207,7 @@ def test_start_delay_keeps_the_ports_closed_while_routes_load(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
     announcer.listen("router.start")
-    router = start_router({"start_response_delay_interval": "2s"}, wait=False)
+    router = start_router({"start_response_delay_interval": "6s"}, wait=False)
     wait_until(lambda: announcer.seen, "the router asks for announcements")
     announcer.register("early.test", port=make_backend().port)
     assert status_of(router.port, "early.test") == 0

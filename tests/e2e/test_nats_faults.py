@@ -44,8 +44,8 @@ def test_routes_survive_nats_and_requests_never_notice(
     """NATS is away for many times the stale threshold; with pruning suspended every route stays."""
     router = start_router(
         {
-            "droplet_stale_threshold": "300ms",
-            "prune_stale_droplets_interval": "100ms",
+            "droplet_stale_threshold": "1500ms",
+            "prune_stale_droplets_interval": "60ms",
             "suspend_pruning_if_nats_unavailable": True,
         }
     )
@@ -60,16 +60,17 @@ def test_routes_survive_nats_and_requests_never_notice(
     beating.start()
     wait_everywhere(router, "app.test")
     with Load(router.port, "app.test") as load:
-        nats_server.kill()
+        # Nobody may be speaking when the server dies: what is said then is waited for in vain.
         beat_on.set()
-        wait_until(lambda: router.messages().count("prune-suspended") > 30, "thirty prune passes were left out")
+        beating.join()
+        nats_server.kill()
+        wait_until(lambda: router.messages().count("prune-suspended") > 100, "prune passes were left out")
         answered = load.answered
         wait_until(lambda: load.answered > answered + 100, "requests go on")
     account = load.account
     assert set(account.statuses) == {200}
     assert (account.refused, account.lost_first, account.lost_reused) == (0, 0, 0)
     nats_server.start()
-    beating.join()
     # Nobody announces it any more: it goes after a full threshold, and not before it has had one.
     wait_everywhere(router, "app.test", 404)
 

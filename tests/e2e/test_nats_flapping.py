@@ -8,6 +8,7 @@ import os
 import random
 import threading
 import time
+from typing import Any
 
 import nats.errors
 import pytest
@@ -39,7 +40,7 @@ class Churn:
     def settle(self) -> set[str]:
         """Change nothing more; say all once more; return the model."""
         self._done.set()
-        self._thread.join(30)
+        self._thread.join(60)
         self.announce_all()
         return self.there
 
@@ -61,7 +62,7 @@ class Churn:
 
 
 def routes_of(router: RunningRouter) -> set[str]:
-    connection = http.client.HTTPConnection("127.0.0.1", router.routes_port)
+    connection = http.client.HTTPConnection("127.0.0.1", router.routes_port, timeout=60)
     connection.request(
         "GET", "/routes", headers={"Authorization": f"Basic {base64.b64encode(b'admin:secret').decode()}"}
     )
@@ -110,15 +111,18 @@ def statuses(router: RunningRouter, model: set[str]) -> dict[bool, set[int]]:
 
 def registrations_of_one_message(announcer: Announcer, router: RunningRouter, backend: RecordingBackend) -> int:
     """How often one message is taken: as often as there are subscriptions to its subject."""
+
+    def concerns(line: dict[str, Any]) -> bool:
+        return bool(line["data"].get("uri") == "once.test")
+
     announcer.register("once.test", port=backend.port)
     wait_until(lambda: "once.test" in routes_of(router), "it is heard")
     announcer.unregister("once.test", port=backend.port)
     announcer.unregister("once.test", port=backend.port)
     wait_until(lambda: "once.test" not in routes_of(router), "it is gone")
-    return sum(
-        line.get("message") == "endpoint-registered" and line["data"].get("uri") == "once.test"
-        for line in router.log
-    )
+    # Whatever the registration led to is in the log before this line.
+    router.wait_for_log("endpoint-unregistered", where=concerns)
+    return sum(line.get("message") == "endpoint-registered" and concerns(line) for line in list(router.log))
 
 
 def test_bus_that_comes_and_goes_leaves_nothing_behind(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import Slow, StartRouter, wait_everywhere
+from tests.e2e.conftest import FRESH_CONNECTIONS, Slow, StartRouter, wait_everywhere
 from tests.support.announce import Announcer
 from tests.support.ports import free_port
 from tests.support.rawclient import RawClient
@@ -50,17 +50,19 @@ def limited(start_router: StartRouter, announcer: Announcer, backend: RecordingB
     return router
 
 
+def wait_known(announcer: Announcer, router: RunningRouter, make_backend: MakeBackend) -> None:
+    """Wait until every worker knows all that was announced before: changes travel in one ordered stream."""
+    announcer.register("canary.test", port=make_backend().port)
+    wait_everywhere(router, "canary.test")
+
+
 def test_instances_take_turns_whichever_worker_a_connection_meets(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
     router = start_router({"workers": 2})
-    names = ["a", "b", "c"]
-    for name in names:
+    for name in ("a", "b", "c"):
         announcer.register(HOST, port=make_backend(named(name)).port)
-    wait_everywhere(router, HOST)
-    wait_until(
-        lambda: {body_on_fresh_connection(router) for _ in range(12)} == {b"a", b"b", b"c"}, "all are known"
-    )
+    wait_known(announcer, router, make_backend)
     bodies = [body_on_fresh_connection(router) for _ in range(30)]
     assert all(len(set(bodies[start : start + 3])) == 3 for start in range(28)), bodies
 
@@ -71,10 +73,7 @@ def test_shares_by_weight_hold_over_all_workers(
     router = start_router({"workers": 2})
     for name, weight in (("a", 5), ("b", 1), ("c", 1)):
         announcer.register(HOST, port=make_backend(named(name)).port, options={"weight": weight})
-    wait_everywhere(router, HOST)
-    wait_until(
-        lambda: {body_on_fresh_connection(router) for _ in range(14)} == {b"a", b"b", b"c"}, "all are known"
-    )
+    wait_known(announcer, router, make_backend)
     bodies = [body_on_fresh_connection(router) for _ in range(35)]
     for start in range(28):
         cycle = bodies[start : start + 7]
@@ -129,4 +128,4 @@ def _status(router: RunningRouter) -> int:
 
 
 def _marked(router: RunningRouter) -> bool:
-    return all(_status(router) == 200 for _ in range(8))
+    return all(_status(router) == 200 for _ in range(FRESH_CONNECTIONS))

@@ -23,7 +23,7 @@ async def test_every_announcement_is_counted(nats_server: NatsServer, monkeypatc
     client, listener = Client(), Listener()
     await client.connect(f"nats://127.0.0.1:{nats_server.port}")
     await listener.listen(client)
-    async with Announcer(f"nats://127.0.0.1:{nats_server.port}") as announcer, asyncio.timeout(30):
+    async with Announcer(f"nats://127.0.0.1:{nats_server.port}") as announcer, asyncio.timeout(60):
         await announcer.announce_all(route(number) for number in range(100))
         await listener.until(100)
     monkeypatch.setattr("loadtest.announcer.START_TIMEOUT_S", 0.05)

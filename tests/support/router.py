@@ -47,6 +47,15 @@ def base_config(directory: Path, nats_port: int) -> dict[str, Any]:
     }
 
 
+def hastened_by_usr1(router: "RunningRouter") -> bool:
+    """Tell a router that drains to hurry, unless it has ended; return whether it has."""
+    assert router.process is not None
+    if router.process.poll() is None:
+        router.signal(signal.SIGUSR1)
+        return False
+    return True
+
+
 class RunningRouter:
     """`router run -c FILE` as a process. Use as a context manager: it is started, and stopped without remains.
 
