@@ -58,7 +58,7 @@ class Place:
     def body(self, host: str, path: str = "/cgi-bin/name") -> str:
         """Return what is answered, empty if nothing is."""
         try:
-            with RawClient(self.router.port, timeout_s=5) as client:
+            with RawClient(self.router.port, timeout_s=30) as client:
                 answer = client.get(path, host=host, headers="Connection: close\r\n")
                 return answer.body.decode().strip() if answer.status == 200 else ""
         except (OSError, BadResponse):
@@ -77,7 +77,7 @@ class Place:
         return set(self._facts("internal")["names"])
 
     def _facts(self, path: str) -> Any:
-        with RawClient(self.router.routes_port, timeout_s=5) as client:
+        with RawClient(self.router.routes_port, timeout_s=30) as client:
             headers = "Authorization: Basic YWRtaW46c2VjcmV0\r\nConnection: close\r\n"
             return json.loads(client.get(f"/{path}", host="localhost", headers=headers).body)
 
@@ -132,7 +132,7 @@ class RunningWatcher:
         """End it as an operator would, and return its status."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -147,7 +147,7 @@ class RunningWatcher:
             [sys.executable, "-m", "router", "docker", "-c", str(self.file), word],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
 
@@ -164,7 +164,7 @@ class RunningWatcher:
             return lines[count - 1] if len(lines) >= count else None
 
         try:
-            return wait_until(found, f"log line {message} with {data}", timeout_s=30)
+            return wait_until(found, f"log line {message} with {data}", timeout_s=60)
         except AssertionError as error:
             tail = "\n".join(json.dumps(line) for line in self.log[-20:])
             raise AssertionError(f"{error}; log ends:\n{tail}") from None

@@ -176,7 +176,7 @@ async def relay(podman: Podman, tls: ssl.SSLContext | None) -> AsyncIterator[int
     async with server:
         yield server.sockets[0].getsockname()[1]
     if connections:
-        await asyncio.wait(connections, timeout=5)
+        await asyncio.wait(connections, timeout=60)
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,6 +17,7 @@ from tests.support.announce import Announcer
 from tests.support.docker import Docker
 from tests.support.engine import IMAGE, WEB
 from tests.support.podman import Podman
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -27,11 +28,11 @@ HEALTH = {"Test": ["CMD", "/bin/test", "-e", "/tmp/ok"], "Interval": 10**9, "Ret
 
 
 def answers(place: Place, container: str, host: str = "app.test") -> None:
-    wait_until(lambda: place.body(host) == container[:12], f"{container[:12]} answers as {host}", timeout_s=30)
+    wait_until(lambda: place.body(host) == container[:12], f"{container[:12]} answers as {host}", timeout_s=60)
 
 
 def is_gone(place: Place, host: str = "app.test") -> None:
-    wait_until(lambda: host not in place.routes(), f"the router has no route {host}", timeout_s=30)
+    wait_until(lambda: host not in place.routes(), f"the router has no route {host}", timeout_s=60)
     wait_until(lambda: place.status(host) == 404, f"{host} is not found")
 
 
@@ -81,7 +82,7 @@ def test_fifty_containers_at_once_all_answer_and_all_go(place: Place, watch: Wat
         place.engine.create(
             {"router.uris": f"app-{number}.test"},
             publish=False,
-            HostConfig={"PortBindings": {"8079/tcp": [{"HostPort": str(20_000 + number)}]}},
+            HostConfig={"PortBindings": {"8079/tcp": [{"HostPort": str(free_port())}]}},
         )
         for number in range(50)
     ]
@@ -293,7 +294,7 @@ def test_what_happened_while_the_engine_was_away_is_found(podman: Podman, place:
     podman.stop()
     watcher.wait_for("engine-lost")
     podman.kill(dies)
-    new = podman.run("run", "--detach", "--publish-all", "--label", "router.uris=new.test", IMAGE)
+    new = podman.run("run", "--detach", "--publish", "8079", "--label", "router.uris=new.test", IMAGE)
     assert "app.test" in place.routes()
     podman.start()
     answers(place, new, "new.test")
@@ -341,7 +342,7 @@ def test_watcher_waits_for_an_engine_that_is_not_there_yet(place: Place, watch: 
         starting = pool.submit(watch)
         wait_until(lambda: starting.running(), "it starts")
         place.engine.start()
-        starting.result(40)
+        starting.result(90)
     answers(place, container)
 
 
@@ -458,7 +459,7 @@ def test_second_watcher_with_the_same_socket_is_refused(watch: Watch) -> None:
         [sys.executable, "-m", "router", "docker", "-c", str(watcher.file)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert again.returncode == 1
@@ -484,7 +485,7 @@ def test_command_line_that_cannot_be_used_is_told(tmp_path: Path, arguments: lis
         env=environment,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

@@ -58,21 +58,25 @@ def by_app(conversation: Conversation) -> None:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     directory = tmp_path_factory.mktemp("watched")
     server = NatsServer(directory)
-    server.start()
     port = free_port()
     config = {
         "prometheus": {"enabled": True, "port": port},
         "per_app_prometheus_http_metrics_reporting": True,
         "route_latency_metric_muzzle_duration": "0s",
     }
-    with (
-        RunningRouter(directory, server.port, config) as router,
-        Announcer(server.port) as announcer,
-        RecordingBackend(by_app) as backend,
-    ):
-        live_through_everything(router, announcer, backend)
-        yield Watched(router, port, wait_until(lambda: whole_report(port), "the worker's report", timeout_s=60))
-    server.kill()
+    server.start()
+    try:
+        with (
+            RunningRouter(directory, server.port, config) as router,
+            Announcer(server.port) as announcer,
+            RecordingBackend(by_app) as backend,
+        ):
+            live_through_everything(router, announcer, backend)
+            yield Watched(
+                router, port, wait_until(lambda: whole_report(port), "the worker's report", timeout_s=60)
+            )
+    finally:
+        server.kill()
 
 
 def whole_report(port: int) -> dict[str, float] | None:

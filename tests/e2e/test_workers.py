@@ -82,6 +82,7 @@ def test_killed_worker_lets_the_others_connections_live(
     assert set(load.account.statuses) == {200}
 
 
+@pytest.mark.slow
 def test_workers_serve_on_without_control_for_the_grace_and_no_longer(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
@@ -97,10 +98,11 @@ def test_workers_serve_on_without_control_for_the_grace_and_no_longer(
     assert status_of(router.port, "app.test") == 0
 
 
+@pytest.mark.slow
 def test_restarted_control_takes_the_ports_over_from_orphans(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
-    router = start_router({"orphan_grace": "15s"})
+    router = start_router({"orphan_grace": "20s"})
     backend = make_backend(named("app"))
     announcer.register("app.test", port=backend.port)
     wait_everywhere(router, "app.test")
