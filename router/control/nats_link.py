@@ -141,12 +141,19 @@ async def dial(host: NatsHost, options: LinkOptions, on_error: Callable[[Excepti
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await client.connect(**_arguments(host, options), error_cb=note, closed_cb=lose)
+    except TimeoutError as error:
+        await link.close()
+        raise LinkError(f"{address}: no connection within {CONNECT_TIMEOUT_S:g} s") from error
     except (OSError, ValueError, nats.errors.Error) as error:
         await link.close()
         raise LinkError(f"{address}: {_reason(failures[-1] if failures else error)}") from error
     except BaseException:
         await link.close()
         raise
+    if not link.is_up:
+        # The library takes the end of the connection for an answer to its first PING.
+        await link.close()
+        raise LinkError(f"{address}: the server closed the connection")
     return link
 
 

@@ -142,14 +142,16 @@ class Subscriber:
             tls=tls,
             ping_interval_s=self._ping_interval_s,
         )
+        failures: list[str] = []
         for attempt in range(CONNECT_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(CONNECT_PAUSE_S)
-            failures = await self._dial_round()
+            failures += await self._dial_round()
             if self._link is not None:
                 self.monitor.connected(self._link.address)
                 return
-        raise NatsUnavailable("cannot connect to NATS: " + "; ".join(failures))
+        # Of all rounds: a server closes right behind its refusal, and a reset may overtake that in any of them.
+        raise NatsUnavailable("cannot connect to NATS: " + "; ".join(dict.fromkeys(failures)))
 
     async def start(self) -> None:
         """Subscribe and ask all agents to announce, now and after every reconnect, until `close`."""

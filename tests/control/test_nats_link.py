@@ -82,6 +82,19 @@ async def test_failed_dial_names_the_server_as_configured(hostname: str) -> None
     assert str(caught.value).startswith(f"{hostname}:{port}: ")
 
 
+async def test_server_that_closes_instead_of_answering_is_no_link() -> None:
+    async def close_after_ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(close_after_ping, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(LinkError) as caught:
+            await dial(NatsHost(hostname="127.0.0.1", port=port), LinkOptions(), no_error)
+    assert str(caught.value) == f"127.0.0.1:{port}: the server closed the connection"
+
+
 async def test_cancelled_dial_leaves_nothing_behind() -> None:
     async def wait_for_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connected.set()

@@ -327,9 +327,28 @@ async def test_server_that_never_greets_is_given_up(monkeypatch: pytest.MonkeyPa
     port = deaf.sockets[0].getsockname()[1]
     hearing = Hearing(hosts(port))
 
-    with pytest.raises(NatsUnavailable, match=str(port)):
+    with pytest.raises(NatsUnavailable) as caught:
         await hearing.subscriber.connect()
+    assert str(caught.value) == f"cannot connect to NATS: 127.0.0.1:{port}: no connection within 0.1 s"
     deaf.close()
+
+
+async def test_refusal_is_told_even_if_later_tries_are_told_nothing() -> None:
+    answers = iter([b"-ERR 'Authorization Violation'\r\n"])
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"auth_required":true,"max_payload":1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(next(answers, b""))
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(NatsUnavailable) as caught:
+            await Hearing(hosts(int(address.split(":")[1]))).subscriber.connect()
+
+    causes = f"{address}: nats: 'Authorization Violation'; {address}: the server closed the connection"
+    assert str(caught.value) == f"cannot connect to NATS: {causes}"
 
 
 async def test_start_before_connect_is_an_error() -> None:
