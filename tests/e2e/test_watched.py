@@ -357,7 +357,7 @@ def test_reload_changes_log_headers_credentials_buckets_and_what_agents_are_told
 # Health over TLS alone, and the shape of the log.
 
 
-@pytest.mark.parametrize("offered", [["h2", "http/1.1"], ["http/1.1"], []], ids=" ".join)
+@pytest.mark.parametrize("offered", [["http/1.1"], []], ids=" ".join)
 def test_health_is_asked_over_tls_alone(start_router: StartRouter, offered: list[str]) -> None:
     authority = make_ca()
     pair = issue(authority, ["localhost"])
