@@ -24,12 +24,11 @@ class DescriptorWatch:
         is_exhausted: whether there is none left now.
     """
 
-    def __init__(self, logger: Logger, is_exhausted: Callable[[], bool]) -> None:
-        self._logger = logger
+    def __init__(self, is_exhausted: Callable[[], bool]) -> None:
         self._is_exhausted = is_exhausted
         self._looks_left = 0
 
-    def look(self, connections: dict[str, int]) -> None:
+    def look(self, logger: Logger, connections: dict[str, int]) -> None:
         """Log the beginning and the end of a lack.
 
         Args:
@@ -38,12 +37,12 @@ class DescriptorWatch:
         if self._is_exhausted():
             if not self._looks_left:
                 limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-                self._logger.error("descriptors-exhausted", limit=limit, **connections)
+                logger.error("descriptors-exhausted", limit=limit, **connections)
             self._looks_left = CALM_LOOKS
         elif self._looks_left:
             self._looks_left -= 1
             if not self._looks_left:
-                self._logger.info("descriptors-available", **connections)
+                logger.info("descriptors-available", **connections)
 
 
 def is_exhausted() -> bool:

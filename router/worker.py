@@ -76,7 +76,7 @@ class Worker:
         self._error: str | None = None
         self._report_number = 0
         self._memory = MemoryReturn(allocator_trim())
-        self._descriptors = DescriptorWatch(self._logger, is_exhausted)
+        self._descriptors = DescriptorWatch(is_exhausted)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stream = FrameStream(decode_to_worker, self._frame, self._lost)
 
@@ -137,7 +137,6 @@ class Worker:
             LEVELS[logging.level.lower()],
             rfc3339=logging.format.timestamp == "rfc3339",
         )
-        self._descriptors = DescriptorWatch(self._logger, is_exhausted)
         try:
             self._plane = DataPlane(
                 config,
@@ -201,7 +200,7 @@ class Worker:
                 self._report(plane)
                 connections = plane.connection_counts()
                 self._memory.look(connections["client_connections"], monotonic())
-                self._descriptors.look(connections)
+                self._descriptors.look(self._logger, connections)
 
     def _report(self, plane: DataPlane) -> None:
         apps = plane.take_apps()

@@ -14,12 +14,13 @@ class Watched:
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.exhausted = False
-        self._watch = DescriptorWatch(Logger(level=DEBUG, sink=self.lines.append), lambda: self.exhausted)
+        self._logger = Logger(level=DEBUG, sink=self.lines.append)
+        self._watch = DescriptorWatch(lambda: self.exhausted)
 
     def look(self, exhausted: bool, times: int = 1) -> None:
         self.exhausted = exhausted
         for _ in range(times):
-            self._watch.look({"client_connections": 7})
+            self._watch.look(self._logger, {"client_connections": 7})
 
     def said(self) -> list[str]:
         return [json.loads(line)["message"] for line in self.lines]
