@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from router.routing.container_addresses import ContainerAddresses
-from router.routing.identities import IdentityObserver, IdentityRules, IdentityTable
+from router.routing.identities import IdentityRules, IdentityTable
+from router.routing.identity_observer import IdentityObserver
 from router.routing.internal_records import DropIdentity, Identity, PutIdentity
 from router.wire.identities import AddressesGone, Workload, WorkloadsSaid
 

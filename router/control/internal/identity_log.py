@@ -9,7 +9,7 @@ from typing import Any
 
 from router.log import Logger
 from router.log_limit import LogLimit
-from router.routing.identities import IdentityObserver
+from router.routing.identity_observer import IdentityObserver
 from router.routing.internal_records import Identity
 from router.wire.identities import Workload
 
