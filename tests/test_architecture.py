@@ -145,6 +145,8 @@ TESTED_ELSEWHERE = {
     "proxy/log_writer.py": "tests/live/test_access_log.py",
     "proxy/reply.py": "tests/live/test_errors.py",
     "proxy/rewrite.py": "tests/live/test_headers.py",
+    "registrar/observer.py": "tests/registrar/test_announcer.py and test_identity_agent.py: who is told what",
+    "routing/identity_observer.py": "tests/routing/test_identities.py: who is told what",
     "routing/internal_records.py": "values without behaviour",
     "routing/records.py": "values without behaviour",
 }

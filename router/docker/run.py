@@ -22,7 +22,8 @@ from router.docker.switch import SwitchError, listening
 from router.docker.watch import Watch
 from router.log import Logger
 from router.registrar import Announcer, Observer
-from router.registrar.identity_agent import AgentObserver, IdentityAgent
+from router.registrar.identity_agent import IdentityAgent
+from router.registrar.observer import AgentObserver
 from router.wire.announcement import RouterStart
 
 CLOSE_TIMEOUT_S = 3.0

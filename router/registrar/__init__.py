@@ -16,8 +16,9 @@ connection up.
 
 from router.registrar.address import own_address
 from router.registrar.announced import Announced, AnnouncementError, AnyRoute
-from router.registrar.announcer import Announcer, Observer
+from router.registrar.announcer import Announcer
 from router.registrar.bus import BusUnavailable
+from router.registrar.observer import Observer
 from router.registrar.tls_files import TlsFiles
 from router.wire.announcement import Announcement as Route
 from router.wire.announcement import PoolSettings, RouterStart

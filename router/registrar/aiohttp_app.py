@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from router.registrar.announced import AnyRoute
-from router.registrar.announcer import Observer
 from router.registrar.bus import Tls
+from router.registrar.observer import Observer
 from router.registrar.presence import Presence
 
 if TYPE_CHECKING:

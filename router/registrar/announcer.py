@@ -22,6 +22,7 @@ from router.registrar.announced import Announced, AnnouncementError, AnyRoute, e
 from router.registrar.bus import Bus, Tls, server_problems
 from router.registrar.debts import Debts
 from router.registrar.dialect import INTERNAL, PUBLIC, Dialect
+from router.registrar.observer import GREET_PATIENCE_S, Observer
 from router.registrar.schedule import Schedule
 from router.wire.announcement import RouterStart
 
@@ -31,30 +32,8 @@ BATCH = 500
 TICK_S = 0.05
 """What is due within this time is announced together, which with many routes costs a sixth."""
 
-GREET_PATIENCE_S = 3.0
-"""After this long without an answer to the greeting, `Observer.no_router_answered` is called."""
-
 WITHDRAW_TIMEOUT_S = 5.0
 """Longest time that leaving may take, also with a NATS server that hangs."""
-
-
-class Observer:
-    """Is told what happens; override what is of interest. The methods must neither block nor raise."""
-
-    def connected(self, server: str) -> None:
-        """A connection was made, the first one or a further one. The URL carries no credentials."""
-
-    def disconnected(self, reason: str) -> None:
-        """The connection was lost; another one is being looked for."""
-
-    def unreachable(self, told: str) -> None:
-        """No server can be connected to; says what each answered. Not called again while that stays the same."""
-
-    def router_heard(self, router: RouterStart, interval_s: float) -> None:
-        """A router started or answered the greeting; routes are announced every ``interval_s`` from now on."""
-
-    def no_router_answered(self) -> None:
-        """Nobody answered the greeting within `GREET_PATIENCE_S`; routes are announced nevertheless."""
 
 
 class Announcer:

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 from router.registrar.announced import AnyRoute
-from router.registrar.announcer import Observer
 from router.registrar.bus import Tls
+from router.registrar.observer import Observer
 from router.registrar.presence import Presence
 
 Message = MutableMapping[str, Any]

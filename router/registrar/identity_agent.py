@@ -25,6 +25,7 @@ from functools import partial
 import msgspec
 
 from router.registrar.bus import Bus, Tls, server_problems
+from router.registrar.observer import GREET_PATIENCE_S, AgentObserver
 from router.wire.identities import (
     DROP,
     GREET,
@@ -33,7 +34,6 @@ from router.wire.identities import (
     SNAPSHOT,
     START,
     AddressesGone,
-    IdentitiesStart,
     IdentityError,
     Workload,
     WorkloadsSaid,
@@ -55,26 +55,7 @@ SHORTEST_INTERVAL_S = 0.5
 SPREAD_S = 0.5
 """Agents answer a router's `START` within this time, at random: all of them hear it at one moment."""
 
-GREET_PATIENCE_S = 3.0
-"""After this long without an answer to the greeting, `AgentObserver.no_router_answered` is called."""
-
 CLOSE_TIMEOUT_S = 2.0
-
-
-class AgentObserver:
-    """Is told what happens; override what is of interest. The methods must neither block nor raise."""
-
-    def connected(self, server: str) -> None:
-        """A connection was made, the first one or a further one. The URL carries no credentials."""
-
-    def disconnected(self, reason: str) -> None:
-        """The connection was lost; another one is being looked for."""
-
-    def router_heard(self, start: IdentitiesStart) -> None:
-        """A router started, reconnected or answered the greeting."""
-
-    def no_router_answered(self) -> None:
-        """Nobody answered the greeting: no router hears identities, or this agent may not speak of them."""
 
 
 class IdentityAgent:

@@ -2,7 +2,7 @@
 
 import logging
 
-from router.registrar.announcer import Observer
+from router.registrar.observer import Observer
 from router.wire.announcement import RouterStart
 
 

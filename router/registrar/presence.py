@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import Sequence
 
 from router.registrar.announced import AnnouncementError, AnyRoute, route_problems
-from router.registrar.announcer import Announcer, Observer
+from router.registrar.announcer import Announcer
 from router.registrar.bus import Tls
 from router.registrar.logging_observer import LoggingObserver
+from router.registrar.observer import Observer
 from router.wire.discovery import NameRegistration
 
 PROBE_INTERVAL_S = 0.05

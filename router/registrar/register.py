@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from router.registrar.announced import AnnouncementError
-from router.registrar.announcer import Announcer, Observer
+from router.registrar.announcer import Announcer
 from router.registrar.bus import BusUnavailable, redacted, server_problems
+from router.registrar.observer import Observer
 from router.registrar.rules import announcement_problems
 from router.registrar.stopping import stop_on_signals, unless_stopped
 from router.wire.announcement import DEFAULT_WEIGHT, MAX_WEIGHT, Announcement, PoolSettings, RouterStart

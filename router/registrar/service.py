@@ -9,9 +9,10 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from router.registrar.announcer import Announcer, Observer
+from router.registrar.announcer import Announcer
 from router.registrar.checks import Outcome
 from router.registrar.keeper import Keeper, KeeperObserver
+from router.registrar.observer import Observer
 from router.registrar.route_files import POLL_INTERVAL_S, Look, RouteFiles
 from router.registrar.service_config import ConfiguredRoute, Defaults, ServiceConfig
 from router.registrar.service_status import Figures, State, listen

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from router.registrar.announcer import Observer
 from router.registrar.checks import Outcome
 from router.registrar.keeper import KeeperObserver
+from router.registrar.observer import Observer
 from router.registrar.service_config import ConfiguredRoute
 from router.wire.announcement import RouterStart
 

@@ -16,8 +16,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from router.registrar.announced import AnnouncementError
-from router.registrar.announcer import Announcer, Observer
+from router.registrar.announcer import Announcer
 from router.registrar.bus import BusUnavailable
+from router.registrar.observer import Observer
 from router.wire.announcement import Announcement, RouterStart
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, settle

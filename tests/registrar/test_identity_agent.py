@@ -11,7 +11,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from router.registrar.bus import BusUnavailable
-from router.registrar.identity_agent import BATCH, AgentObserver, IdentityAgent
+from router.registrar.identity_agent import BATCH, IdentityAgent
+from router.registrar.observer import AgentObserver
 from router.wire.identities import IdentitiesStart, IdentityError, Workload, encode
 from tests.support.eventually import eventually
 from tests.support.nats import NatsServer, settle

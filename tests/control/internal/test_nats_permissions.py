@@ -19,7 +19,8 @@ from router.control.internal.policy_bucket import Bucket
 from router.control.nats_link import LinkOptions, dial
 from router.log import Logger
 from router.registrar import Announcer, InternalRoute, Observer
-from router.registrar.identity_agent import AgentObserver, IdentityAgent
+from router.registrar.identity_agent import IdentityAgent
+from router.registrar.observer import AgentObserver
 from router.routing.internal_records import Policy
 from router.wire.announcement import RouterStart, encode_start
 from router.wire.discovery import DiscoveryStart
