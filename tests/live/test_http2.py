@@ -210,10 +210,7 @@ def test_the_access_log_says_http2(https: Live, context: ssl.SSLContext, backend
     with H2Peer(port_of(https), tls=context, server_name=host) as peer:
         peer.request(1, get(host, "/logged", method="POST"), b"12345")
         assert peer.answer(1).status == 200
-    path = Path(https.router.config["access_log"]["file"])
-    line = wait_until(
-        lambda: next((line for line in path.read_text().splitlines() if host in line), None), "the line is written"
-    )
+    line = https.router.wait_access_line(host)
     assert re.search(rf'^{host} - \[[^]]+\] "POST /logged HTTP/2.0" 200 5 2 ', line), line
     assert 'x_forwarded_proto:"https"' in line
 

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import ssl
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from tests.support.certificates import client_context
 from tests.support.odd_certificates import Odd, make
 from tests.support.rawclient import RawClient, Response
 from tests.support.recorder import MakeBackend, RecordingBackend, named
-from tests.support.waiting import wait_until
 
 CA_APPS = make("CN=instance identity CA", authority=True)
 CA_OTHERS = make("CN=partners", authority=True)
@@ -179,13 +177,8 @@ def test_route_with_a_policy_needs_an_identity(
 def test_log_line_says_who_called(mtls: Live, caller: Trip, backend: RecordingBackend) -> None:
     host = mtls.route(backend, host="logged.identity.test")
     caller.get(host)
-
-    def line() -> Any:
-        lines = mtls.router.access_log.read_text().splitlines()
-        return next((each for each in lines if each.startswith(host)), None)
-
-    wait_until(lambda: line() is not None, "the request is logged")
-    assert f'tls_sni:"{host}" caller_cf_app:"app-1" caller_cf_space:"space-1" caller_cf_org:"org-1"' in line()
+    line = mtls.router.wait_access_line(f"{host} - [")
+    assert f'tls_sni:"{host}" caller_cf_app:"app-1" caller_cf_space:"space-1" caller_cf_org:"org-1"' in line
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,8 @@ def test_log_line_names_no_endpoint(
     bind(plane, app, url_of(service))
     with plane.client() as client:
         client.get("/logged", host=HOST)
-    line = wait_until(lambda: path.read_text() if path.exists() else "", "the line is written")
+    wait_until(lambda: path.exists() and path.read_text().endswith("\n"), "the line is written")
+    line = path.read_text()
     assert re.match(rf'{HOST} - \[[^]]+\] "GET /logged HTTP/1.1" 200 0 2 "-" "-" "127\.0\.0\.1:\d+" "-" ', line)
     assert 'app_id:"-" app_index:"-" instance_id:"-"' in line
     assert "localhost" not in line
