@@ -125,7 +125,7 @@ class Asker:
 
     def __init__(self, server: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.settimeout(5)
+        self._socket.settimeout(PATIENCE_S)
         self._socket.connect((server, 53))
 
     def __enter__(self) -> "Asker":
