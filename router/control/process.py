@@ -205,7 +205,8 @@ class ControlProcess:
         self._health.enter(State.HEALTHY)
 
     def _announce_start(self) -> None:
-        self._logger.info("gorouter.starting", version=__version__, pid=os.getpid(), config=str(self._config_file))
+        file = "" if self._config_file is None else str(self._config_file)
+        self._logger.info("gorouter.starting", version=__version__, pid=os.getpid(), config=file)
         self._warn_of(self._loaded)
 
     def _warn_of(self, loaded: Loaded) -> None:

@@ -18,6 +18,11 @@ import pytest
 import yaml
 
 from router.certs import issue, make_ca
+from router.config.load import Loaded
+from router.config.schema import Config
+from router.config.sections import Nats, NatsHost
+from router.control.process import ControlProcess
+from router.log import Logger
 from tests.support import processes
 from tests.support.announce import Announcer, Routes
 from tests.support.nats import NatsServer
@@ -571,3 +576,12 @@ def test_workers_leave_after_their_grace_when_control_never_comes_back(
         router.signal(signal.SIGKILL)
 
         wait_until(lambda: not router.remains(), "no process is left")
+
+
+async def test_start_without_a_configuration_file_names_none() -> None:
+    lines: list[Any] = []
+    absent = Config(nats=Nats(hosts=[NatsHost(hostname="127.0.0.1", port=free_port())]))
+    logger = Logger(sink=lambda line: lines.append(json.loads(line)))
+
+    assert await ControlProcess(None, Loaded(absent), logger).run() == 1
+    assert (lines[0]["message"], lines[0]["data"]["config"]) == ("gorouter.starting", "")
