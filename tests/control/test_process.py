@@ -492,7 +492,7 @@ def test_reload_shows_the_new_certificate_and_a_broken_one_keeps_the_old(
         assert shows(router, "new.test")
 
 
-TAKEOVER = {"workers": 2, "orphan_grace": "20s", "start_response_delay_interval": "5s"}
+TAKEOVER = {"workers": 2, "orphan_grace": "30s", "start_response_delay_interval": "5s"}
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def test_workers_serve_on_without_control_for_the_grace_and_no_longer(
 def test_restarted_control_takes_the_ports_over_from_orphans(
     start_router: StartRouter, announcer: Announcer, make_backend: MakeBackend
 ) -> None:
-    router = start_router({"orphan_grace": "20s"})
+    router = start_router({"orphan_grace": "30s"})
     backend = make_backend(named("app"))
     announcer.register("app.test", port=backend.port)
     wait_everywhere(router, "app.test")
