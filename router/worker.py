@@ -278,7 +278,9 @@ def _board(setup: Setup) -> Board | None:
 
 def main(sync_fd: int) -> int:
     """Run a worker whose stream to control is the inherited descriptor ``sync_fd``."""
-    # Control asks for it when this process hangs, so nothing here may have to have a turn first.
+    # Control asks for it when this process hangs, so nothing here may have to have a turn first. Shells start what
+    # they put into the background with this signal ignored, and that is inherited.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     gc.set_threshold(_GC_THRESHOLD)
     os.set_inheritable(sync_fd, False)

@@ -1,5 +1,6 @@
 """A real worker process, with this test in control's place."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -117,10 +118,14 @@ def routed(key: str, *backends: RecordingBackend, first: int = 1) -> list[Change
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    made = Worker(tmp_path / "worker.log")
-    yield made
-    made.close()
+def make_worker(tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(contextlib.closing(Worker(tmp_path / "worker.log")))
+
+
+@pytest.fixture
+def worker(make_worker: Callable[[], Worker]) -> Worker:
+    return make_worker()
 
 
 @pytest.fixture
@@ -141,7 +146,15 @@ def slow_backend(go_on: Callable[[], object]) -> RecordingBackend:
     return RecordingBackend(script)
 
 
-def test_worker_that_is_to_quit_tells_where_it_is(worker: Worker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("inherited", [signal.SIG_DFL, signal.SIG_IGN])
+def test_worker_that_is_to_quit_tells_where_it_is(
+    make_worker: Callable[[], Worker], tmp_path: Path, inherited: signal.Handlers
+) -> None:
+    before = signal.signal(signal.SIGQUIT, inherited)
+    try:
+        worker = make_worker()
+    finally:
+        signal.signal(signal.SIGQUIT, before)
     worker.serve()
     worker.process.send_signal(signal.SIGQUIT)
 
