@@ -16,7 +16,7 @@ from typing import Any
 from router import assembly
 from router.backend.connections import Connections
 from router.config.schema import Config
-from router.frontend.connection import Accepted, Served
+from router.frontend.connection import LINGER_S, Accepted, Served
 from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
 from router.frontend.preface import Chosen, PrefaceConnection
@@ -86,6 +86,7 @@ class DataPlane:
         self._accepting: set[asyncio.Task[None]] = set()
         self._headers: set[HeaderConnection] = set()
         self._handshakes: dict[TlsStream, float] = {}
+        """Those that are not done, and those that failed and whose client may still be reading why."""
         self._handshake_log = HandshakeLog(logger)
         self._clients: set[Served] = set()
         self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
@@ -181,7 +182,10 @@ class DataPlane:
                 return serve(True, peer, stream.ssl_object.selected_alpn_protocol() == "h2")
 
             def handshake_failed(stream: TlsStream, error: BaseException) -> None:
-                self._handshakes.pop(stream, None)
+                if stream.is_closing():
+                    self._handshakes.pop(stream, None)
+                else:
+                    self._handshakes[stream] = monotonic() + LINGER_S
                 name = stream.get_extra_info("peername")
                 self._handshake_log.failed(peer or (name and name[:2]), stream.server_name, error)
 
@@ -250,7 +254,7 @@ class DataPlane:
             if now >= header.deadline:
                 header.expire()
         for stream, deadline in list(self._handshakes.items()):
-            if now >= deadline:
+            if now >= deadline or stream.is_closing():
                 del self._handshakes[stream]
                 stream.abort()
         self._set_observers(now)

@@ -29,7 +29,7 @@ _BAD_CERTIFICATE = {
 _NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 """A record with the fatal alert 120 (RFC 7301 §3.2); nothing is encrypted before the hello is answered."""
 
-_HANDSHAKE, _OPEN, _CLOSED = range(3)
+_HANDSHAKE, _OPEN, _LEAVING, _CLOSED = range(4)
 
 _SIGNATURE_FAILURE = 7
 """X509_V_ERR_CERT_SIGNATURE_FAILURE of OpenSSL's x509_vfy.h."""
@@ -60,7 +60,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
     Args:
         context: certificates, versions, suites.
         accept: makes the inner protocol once the handshake is done.
-        failed: called once instead, with what went wrong, when the handshake does not come about.
+        failed: called once instead, with what went wrong, when the handshake does not come about. On the server
+            side the peer may still be reading why, until `is_closing`; the caller aborts what takes too long.
         server_hostname: the name to ask for and to verify; None on the server side.
         check: called when the handshake is done and before any protocol is made; a text that it returns is why the
             peer is refused all the same, and then it has not seen the handshake succeed (up to TLS 1.2).
@@ -123,7 +124,7 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes | memoryview) -> None:
         """Take bytes from the peer."""
-        if self._state == _CLOSED:
+        if self._state >= _LEAVING:
             return
         self._incoming.write(data)
         if self._state == _HANDSHAKE:
@@ -166,9 +167,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
     def _refuse_plain_http(self, data: bytes | memoryview) -> bool:
         if not bytes(data[:1]).isalpha():
             return False
-        self._state = _CLOSED
         self._raw.write(_PLAIN_HTTP_ANSWER)
-        self._raw.close()
+        self._part()
         self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, "plain HTTP on a TLS port"))
         return True
 
@@ -180,9 +180,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._hello = None
         if not offered or any(name in self._protocols for name in offered):
             return False
-        self._state = _CLOSED
         self._raw.write(_NO_APPLICATION_PROTOCOL)
-        self._raw.close()
+        self._part()
         names = ", ".join(name.decode("ascii", "backslashreplace") for name in offered)
         self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, f"client offers no protocol that is spoken here: {names}"))
         return True
@@ -205,9 +204,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
             self._flush()
             return
         except (ssl.SSLError, ValueError) as error:
-            self._state = _CLOSED
             self._flush()
-            self._raw.close()
+            self._part()
             self._fail(error)
             return
         refused = self._check(self.ssl_object) if self._check is not None else None
@@ -225,13 +223,25 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _refuse(self, reason: str) -> None:
         """End a handshake that is done for OpenSSL, but whose last messages the peer has not got yet."""
-        self._state = _CLOSED
         self._outgoing.read()
         # Until our ChangeCipherSpec, which comes last if no session is resumed, the peer reads plain text.
         if not self.ssl_object.session_reused:
             self._raw.write(_BAD_CERTIFICATE.get(self.ssl_object.version() or "", b""))
-        self._raw.close()
+        self._part()
         self._fail(CertificateRefused(ssl.SSL_ERROR_SSL, reason))
+
+    def _part(self) -> None:
+        """End a handshake so that the client gets to read why: closing with unread bytes in the socket makes the
+        kernel send a reset, which throws away what the client has not read yet."""
+        if not self._server_side or self._raw.is_closing():
+            self._state = _CLOSED
+            self._raw.close()
+            return
+        self._state = _LEAVING
+        try:
+            self._raw.write_eof()
+        except OSError:
+            self._raw.close()  # The client has gone by itself.
 
     def _fail(self, error: BaseException) -> None:
         failed, self._failed = self._failed, None
@@ -326,7 +336,8 @@ class TlsStream(asyncio.Transport, asyncio.BufferedProtocol):
         self._flush()
 
     def is_closing(self) -> bool:
-        return bool(self._state == _CLOSED or self._raw.is_closing())
+        # The sweep may ask before there is a transport.
+        return bool(self._state == _CLOSED or (self._raw is not None and self._raw.is_closing()))
 
     def pause_reading(self) -> None:
         self._paused = True

@@ -76,7 +76,7 @@ def test_handshake_that_fails_is_no_connection(secure: RunningPlane) -> None:
         RawClient(secure.port, tls=stranger, server_name=HOST)
 
     wait_until(lambda: "tls-handshake-failed" in secure.messages(), "failure is logged")
-    assert not secure.plane._handshakes
+    wait_until(lambda: not secure.plane._handshakes, "handshake is forgotten")
     assert not secure.clients
 
 
@@ -85,6 +85,24 @@ def test_plain_http_on_the_tls_port_is_told_so(secure: RunningPlane) -> None:
         client.send(GET)
 
         assert client.read_until_end().endswith(b"Client sent an HTTP request to an HTTPS server.\n")
+
+
+def test_refused_client_may_go_on_sending_and_still_reads_why(secure: RunningPlane) -> None:
+    with secure.client() as client:
+        client.send(GET)
+        wait_until(lambda: "tls-handshake-failed" in secure.messages(), "failure is logged")
+        for _ in range(10):
+            client.send(b"x" * 10_000)
+
+        assert client.read_until_end().endswith(b"Client sent an HTTP request to an HTTPS server.\n")
+
+
+def test_refused_client_that_stays_is_cut_off(secure: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataplane, "LINGER_S", 0.05)
+    with secure.client() as client:
+        client.send(GET)
+        wait_until(lambda: "tls-handshake-failed" in secure.messages(), "failure is logged")
+        wait_until(lambda: not secure.plane._handshakes, "handshake is forgotten")
 
 
 def test_handshake_that_never_comes_is_given_up(secure: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:

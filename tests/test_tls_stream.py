@@ -220,7 +220,7 @@ def test_refused_handshake_ends_with_the_alert_that_says_why(server: ssl.SSLCont
         talk.shake()
 
     assert len(talk.failures) == 1
-    assert talk.wire.closed
+    assert talk.wire.eof
 
 
 @pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\n\r\n", b"G", b"PRI * HTTP/2.0\r\n\r\n"])
@@ -232,7 +232,7 @@ def test_plain_http_is_told_where_it_is(server: ssl.SSLContext, authority: Autho
     assert talk.wire.written == (
         b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
     )
-    assert talk.wire.closed
+    assert talk.wire.eof
     assert [str(failure) for failure in talk.failures] == ["plain HTTP on a TLS port"]
 
 
@@ -240,8 +240,24 @@ def test_what_is_neither_tls_nor_http_is_closed(server: ssl.SSLContext, authorit
     talk = Talk(server, client_context(authority))
     talk.stream.data_received(b"\x00\x01garbage")
 
-    assert talk.wire.closed
+    assert talk.wire.eof
     assert [type(each) for each in talk.failures] == [ssl.SSLError]
+
+
+def test_stream_without_a_transport_is_not_closing_yet(server: ssl.SSLContext) -> None:
+    assert not TlsStream(server, lambda _: Inner(), lambda *_: None).is_closing()
+
+
+def test_refused_client_is_read_from_until_it_has_gone(server: ssl.SSLContext, authority: Authority) -> None:
+    talk = Talk(server, client_context(authority))
+    talk.stream.data_received(b"POST / HTTP/1.1\r\n")
+    talk.stream.data_received(b"more of it")
+    assert (talk.wire.closed, talk.stream.is_closing()) == (False, False)
+
+    assert not talk.stream.eof_received()
+    talk.stream.connection_lost(None)
+    assert talk.stream.is_closing()
+    assert len(talk.failures) == 1
 
 
 @pytest.mark.parametrize("error", [None, ConnectionResetError()])
