@@ -225,7 +225,8 @@ def test_deadline_reaches_the_server_and_ends_the_call(call: Callable[..., tuple
     error = failure_of(lambda: list(responses))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert server.service.cancelled.wait(WAIT_S)
-    assert 0 < server.service.deadline_s <= 5.0
+    # It travels in few digits, rounded up.
+    assert 0 < server.service.deadline_s < 5.5
 
 
 def test_cancelled_call_is_cancelled_at_the_server(call: Callable[..., tuple[Caller, Server]]) -> None:
