@@ -15,6 +15,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from router.config.schema import Config
+from router.control import active_apps
 from router.control.address import source_address
 from router.control.nats_link import (
     CLOSE_TIMEOUT_S,
@@ -31,7 +32,7 @@ from router.log import Logger
 from router.log_limit import LogLimit
 from router.routing.registry import Registry
 from router.wire.announcement import GREET, MAX_WEIGHT, REGISTER, START, UNREGISTER, RouterStart, encode_start
-from router.wire.registration import RegistrationError, decode_registration
+from router.wire.registration import Registration, RegistrationError, decode_registration
 
 SUBJECTS = "router.*"
 
@@ -252,15 +253,25 @@ class Subscriber:
                 self._apply(subject, message.data)
         elif subject == UNREGISTER:
             self._apply(subject, message.data)
-        elif subject == GREET and message.reply:
-            await self._answer_greet(message.reply)
+        elif subject == GREET:
+            if message.reply:
+                await self._answer_greet(message.reply)
+        elif subject != active_apps.SUBJECT:
+            # A mistyped subject would otherwise go unnoticed (GOROUTER.md §3.1).
+            self._decode(subject, message.data)
 
-    def _apply(self, subject: str, payload: bytes) -> None:
-        """Give one message to the registry, or say what is wrong with it."""
+    def _decode(self, subject: str, payload: bytes) -> Registration | None:
+        """Read a message, or say what is wrong with it."""
         try:
-            registration = decode_registration(payload)
+            return decode_registration(payload)
         except RegistrationError as error:
             self._report(subject, str(error), payload[: 4 * LOGGED_CHARS].decode("utf-8", "replace"))
+            return None
+
+    def _apply(self, subject: str, payload: bytes) -> None:
+        """Give one message to the registry."""
+        registration = self._decode(subject, payload)
+        if registration is None:
             return
         if registration.malformed_uris:
             self._report(subject, "uris: control character or too long", registration.malformed_uris[0])

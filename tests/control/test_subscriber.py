@@ -118,14 +118,25 @@ async def test_heartbeats_are_not_told_to_workers(hearing: Hearing, connect: Con
     assert len(hearing.changes) == 1
 
 
-async def test_other_subjects_are_none_of_our_business(hearing: Hearing, connect: Connect) -> None:
+async def test_messages_of_other_subjects_change_nothing(hearing: Hearing, connect: Connect) -> None:
     client = await connect()
-    for subject in ("router.start", "router.foo", "router.active_apps", "router.greet"):
-        await publish(client, b"\x78\x9cgarbage", subject=subject)
+    await publish(client, b"\x78\x9czlib", subject="router.active_apps")
+    await publish(client, b"", subject="router.greet")
+    await publish(client, b'{"id":"x","hosts":["10.0.0.1"]}', subject="router.start")
+    await publish(client, message("b.test"), subject="router.foo")
     await publish(client, message("a.test"))
 
     await eventually(lambda: "a.test" in hearing.table(), "the route")
+    assert list(hearing.table()) == ["a.test"]
     assert hearing.logged("validation-error") == []
+
+
+async def test_malformed_message_of_another_subject_is_logged(hearing: Hearing, connect: Connect) -> None:
+    await publish(await connect(), b'{"port":', subject="router.foo")
+
+    await eventually(lambda: hearing.logged("validation-error"), "the line")
+    [line] = hearing.logged("validation-error")
+    assert (line["subject"], line["payload"]) == ("router.foo", '{"port":')
 
 
 async def test_malformed_message_is_logged_once_and_dropped_whole(hearing: Hearing, connect: Connect) -> None:
