@@ -1,28 +1,24 @@
-"""The data plane of one worker, assembled: listeners, client connections, the proxy, the sweep.
+"""The data plane of one worker, assembled: who accepts, client connections, the proxy, the sweep.
 
 Owns which parts there are and their common timer; does not own the process or the stream to control
 (`router.worker`). One law: time-outs are deadlines on the objects, looked at a few times a second by one sweep;
 nothing on the hot path arms a timer.
 """
 
-import asyncio
-import ipaddress
-import socket
-import ssl
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from router import assembly
+from router.acceptor import Acceptor, Serve
 from router.backend.connections import Connections
 from router.config.schema import Config
-from router.frontend.connection import LINGER_S, Accepted, Served
+from router.frontend.connection import Accepted, Served
 from router.frontend.http1 import ClientConnection
 from router.frontend.http2 import Http2Connection
-from router.frontend.preface import Chosen, PrefaceConnection
-from router.frontend.proxy_protocol import HeaderConnection, Peer
+from router.frontend.preface import Chosen
+from router.frontend.proxy_protocol import Peer
 from router.frontend.resets import reset_clients
-from router.handshake_log import HandshakeLog
 from router.log import Logger
 from router.metrics import Counters
 from router.proxy.attempts import ALONE, Neighbours
@@ -32,26 +28,10 @@ from router.proxy.log_writer import LogWriter
 from router.proxy.observer import Observer
 from router.routing.mirror import Mirror
 from router.sync import Listener
-from router.tls import internal_context
 from router.tls_front import FrontTls
-from router.tls_stream import TlsStream
-
-ProtocolFactory = Callable[[], asyncio.BufferedProtocol]
-"""Makes what serves an accepted connection."""
-Serve = Callable[..., Chosen]
-"""The same, given whether it came over TLS, the address a balancer announced, and whether it is to be HTTP/2."""
-Accept = Callable[..., Chosen | PrefaceConnection | TlsStream]
-"""Makes what stands directly on an accepted connection, given the address a balancer announced, if any."""
-Handshaken = Callable[[TlsStream], asyncio.BufferedProtocol]
-"""Makes what serves a connection once its handshake is done."""
-Failed = Callable[[TlsStream, BaseException], None]
-"""Called when a handshake has failed."""
 
 SWEEP_S = 0.1
 """How often deadlines are looked at: the precision of every time-out."""
-_BACKLOG = 4096
-_HANDSHAKE_S = 10.0
-"""A client has this long for its TLS handshake."""
 
 
 class DataPlane:
@@ -79,20 +59,13 @@ class DataPlane:
         router_ip: str = "",
         neighbours: Neighbours = ALONE,
     ) -> None:
-        self._config = config
         self._logger = logger
-        self._listening: list[tuple[asyncio.Server, socket.socket, ProtocolFactory]] = []
         self._leaving = False
-        self._accepting: set[asyncio.Task[None]] = set()
-        self._headers: set[HeaderConnection] = set()
-        self._handshakes: dict[TlsStream, float] = {}
-        """Those that are not done, and those that failed and whose client may still be reading why."""
-        self._handshake_log = HandshakeLog(logger)
         self._clients: set[Served] = set()
-        self._announcers = tuple(ipaddress.ip_network(each, strict=False) for each in config.enable_proxy_from)
-        self._front = FrontTls(config) if config.enable_ssl else None
-        self._internal_context = _internal_context(config)
-        self._frontend = assembly.frontend_options(config, self._front)
+        front = FrontTls(config) if config.enable_ssl else None
+        self._frontend = assembly.frontend_options(config, front)
+        self.acceptor = Acceptor(config, logger, front, self._frontend, self._serving, self._clients)
+        self._http2 = assembly.http2_options(config)
         self.counters = Counters()
         self.connections = Connections(assembly.backend_options(config), monotonic)
         self.mirror = Mirror(self.connections.endpoint_gone, self._internal_changed)
@@ -126,19 +99,11 @@ class DataPlane:
 
     async def listen(self, listeners: list[Listener]) -> None:
         """Accept on inherited sockets."""
-        loop = asyncio.get_running_loop()
-        for listener in listeners:
-            sock = socket.socket(fileno=listener.fd)
-            sock.setblocking(False)
-            factory = self._factory(listener.kind, sock.getsockname()[1])
-            server = await loop.create_server(factory, sock=sock, backlog=_BACKLOG)
-            self._listening.append((server, sock, factory))
+        await self.acceptor.listen(listeners)
 
-    def _factory(self, kind: str, port: int) -> ProtocolFactory:
-        """Return what makes the protocol of each connection accepted on a listener."""
+    def _serving(self, inside: bool, port: int) -> Serve:
+        """Return what makes the protocol of each client of a listener; ``inside`` are workloads."""
         proxy: Proxy = self.proxy
-        http2_options = assembly.http2_options(self._config)
-        inside = kind.startswith("internal-")
         if inside:
             assert self._internal is not None
             proxy = self._internal
@@ -147,7 +112,7 @@ class DataPlane:
             accepted = Accepted(secure, port, peer)
             client: Chosen
             if http2:
-                client = Http2Connection(proxy, self._frontend, http2_options, self._clients, accepted)
+                client = Http2Connection(proxy, self._frontend, self._http2, self._clients, accepted)
             else:
                 client = ClientConnection(proxy, self._frontend, self._clients, accepted)
             if self._leaving:
@@ -155,81 +120,7 @@ class DataPlane:
                 client.drain()
             return client
 
-        if kind.endswith("https"):
-            accept = self._accept_tls(serve, self._internal_tls if inside else self._front_tls)
-        else:
-            accept = self._accept_plain(serve, self._config.enable_http2_cleartext and not inside)
-        if not self._config.enable_proxy or inside:
-            return accept
-        return lambda: HeaderConnection(accept, self._header_refused, self._announcers, self._headers)
-
-    def _accept_plain(self, serve: Serve, either: bool) -> Accept:
-        """Return what accepts plain connections; ``either``: of both HTTP versions."""
-
-        def accept(peer: Peer | None = None) -> Chosen | PrefaceConnection:
-            if either:
-                return PrefaceConnection(lambda http2: serve(False, peer, http2), self._clients, self._frontend)
-            return serve(False, peer)
-
-        return accept
-
-    def _accept_tls(self, serve: Serve, make_tls: Callable[[Handshaken, Failed], TlsStream]) -> Accept:
-        """Return what accepts TLS connections; the handshake chooses the HTTP version."""
-
-        def accept(peer: Peer | None = None) -> TlsStream:
-            def handshake_done(stream: TlsStream) -> asyncio.BufferedProtocol:
-                self._handshakes.pop(stream, None)
-                return serve(True, peer, stream.ssl_object.selected_alpn_protocol() == "h2")
-
-            def handshake_failed(stream: TlsStream, error: BaseException) -> None:
-                if stream.is_closing():
-                    self._handshakes.pop(stream, None)
-                else:
-                    self._handshakes[stream] = monotonic() + LINGER_S
-                name = stream.get_extra_info("peername")
-                self._handshake_log.failed(peer or (name and name[:2]), stream.server_name, error)
-
-            stream = make_tls(handshake_done, handshake_failed)
-            self._handshakes[stream] = monotonic() + _HANDSHAKE_S
-            return stream
-
-        return accept
-
-    def _header_refused(self, peer_ip: str, reason: str) -> None:
-        self._logger.debug("proxy-protocol-refused", peer=peer_ip, error=reason)
-
-    def _front_tls(self, accept: Handshaken, failed: Failed) -> TlsStream:
-        front = self._front
-        assert front is not None
-        return TlsStream(
-            front.context, accept, failed, check=front.check, choice=front.choice(), protocols=front.protocols
-        )
-
-    def _internal_tls(self, accept: Handshaken, failed: Failed) -> TlsStream:
-        assert self._internal_context is not None
-        return TlsStream(self._internal_context, accept, failed)
-
-    def stop_accepting(self) -> None:
-        """Stop accepting, once everybody has been let in who waits at this moment.
-
-        While control lives it holds the sockets open, and who comes later waits for another worker. But this may
-        be the last process that has them, and closing them then resets whoever still waits.
-        """
-        for server, sock, factory in self._listening:
-            self._let_in(sock, factory)
-            server.close()
-        self._listening.clear()
-
-    def _let_in(self, sock: socket.socket, factory: ProtocolFactory) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = sock.accept()
-            except OSError:  # Nobody is left, or no descriptor to let anybody in with.
-                return
-            task = loop.create_task(_attend(factory, connection))
-            self._accepting.add(task)
-            task.add_done_callback(self._accepting.discard)
+        return serve
 
     # The timer.
 
@@ -250,13 +141,7 @@ class DataPlane:
         for client in list(self._clients):
             if client.deadline and now >= client.deadline:
                 client.expire()
-        for header in list(self._headers):
-            if now >= header.deadline:
-                header.expire()
-        for stream, deadline in list(self._handshakes.items()):
-            if now >= deadline or stream.is_closing():
-                del self._handshakes[stream]
-                stream.abort()
+        self.acceptor.sweep(now)
         self._set_observers(now)
         for writer in self._log_writers:
             writer.flush()
@@ -296,7 +181,7 @@ class DataPlane:
     def drain(self) -> None:
         """Take no more requests: idle connections close, others after the response at hand."""
         self._leaving = True
-        self.stop_accepting()
+        self.acceptor.stop()
         for client in list(self._clients):
             client.drain()
         for connections in self._connections:
@@ -308,7 +193,7 @@ class DataPlane:
         Args:
             with_tunnels: WebSockets are waited for, too.
         """
-        if self._headers or self._handshakes or self._accepting:
+        if self.acceptor.is_busy():
             return False
         return not self._clients if with_tunnels else all(client.is_tunnel() for client in self._clients)
 
@@ -318,15 +203,12 @@ class DataPlane:
 
     def close(self) -> None:
         """Cut what is left and write out the access log."""
-        self.stop_accepting()
+        self.acceptor.stop()
         for exchange in list(self.proxy.active):
             exchange.stop()
         for client in list(self._clients):
             client.abort()
-        for header in list(self._headers):
-            header.abort()
-        for stream in list(self._handshakes):
-            stream.abort()
+        self.acceptor.abort()
         for connections in self._connections:
             connections.abort_all()
         for writer in self._log_writers:
@@ -379,11 +261,6 @@ class DataPlane:
         self._logger.error("access-log-error", error=problem)
 
 
-def _internal_context(config: Config) -> ssl.SSLContext | None:
-    wanted = config.internal.enabled and config.internal.proxy.https_ports
-    return internal_context(config) if wanted else None
-
-
 def _internal_proxy(config: Config, proxy: Proxy, parts: dict[str, Any]) -> InternalProxy | None:
     if not config.internal.enabled:
         return None
@@ -392,8 +269,3 @@ def _internal_proxy(config: Config, proxy: Proxy, parts: dict[str, Any]) -> Inte
 
 def _present(*observers: Observer | None) -> tuple[Observer, ...]:
     return tuple(observer for observer in observers if observer is not None)
-
-
-async def _attend(factory: ProtocolFactory, connection: socket.socket) -> None:
-    connection.setblocking(False)
-    await asyncio.get_running_loop().connect_accepted_socket(factory, connection)

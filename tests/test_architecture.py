@@ -52,21 +52,19 @@ ALLOWED: dict[str, set[str]] = {
         "tls_stream",
         "wire",
     },
+    "acceptor": {"config", "frontend", "handshake_log", "log", "sync", "tls", "tls_front", "tls_stream"},
     "dataplane": {
+        "acceptor",
         "assembly",
         "backend",
         "config",
         "frontend",
-        "handshake_log",
         "log",
         "metrics",
         "proxy",
         "routing",
         "sync",
-        "tls",
-        "tls_client_rules",
         "tls_front",
-        "tls_stream",
     },
     "worker": {"config", "dataplane", "descriptors", "log", "memory", "proxy", "routing", "sync", "tls"},
     "control": {"config", "http_server", "log", "log_limit", "metrics", "routing", "sync", "tls", "wire"},
@@ -99,6 +97,7 @@ LINES_OF_A_FUNCTION = 50
 NAMES_NOT_USED = ("upstream", "downstream", "manager", "helper", "util")
 
 TESTED_ELSEWHERE = {
+    "acceptor.py": "tests/test_dataplane.py and tests/frontend/test_proxy_protocol.py, on real sockets",
     "__main__.py": "tests/e2e: every router there is started by it",
     "checks.py": "tests/config/test_check.py: by the command; tests/live/test_error_page.py: at a start",
     "cli.py": "tests/e2e: every router there is started by it",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router import dataplane
+from router import acceptor
 from router.certs import Authority, issue, make_ca
 from router.config.schema import Config
 from router.dataplane import DataPlane
@@ -76,7 +76,7 @@ def test_handshake_that_fails_is_no_connection(secure: RunningPlane) -> None:
         RawClient(secure.port, tls=stranger, server_name=HOST)
 
     wait_until(lambda: "tls-handshake-failed" in secure.messages(), "failure is logged")
-    wait_until(lambda: not secure.plane._handshakes, "handshake is forgotten")
+    wait_until(lambda: not secure.plane.acceptor.handshakes, "handshake is forgotten")
     assert not secure.clients
 
 
@@ -98,25 +98,25 @@ def test_refused_client_may_go_on_sending_and_still_reads_why(secure: RunningPla
 
 
 def test_refused_client_that_stays_is_cut_off(secure: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataplane, "LINGER_S", 0.05)
+    monkeypatch.setattr(acceptor, "LINGER_S", 0.05)
     with secure.client() as client:
         client.send(GET)
         wait_until(lambda: "tls-handshake-failed" in secure.messages(), "failure is logged")
-        wait_until(lambda: not secure.plane._handshakes, "handshake is forgotten")
+        wait_until(lambda: not secure.plane.acceptor.handshakes, "handshake is forgotten")
 
 
 def test_handshake_that_never_comes_is_given_up(secure: RunningPlane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataplane, "_HANDSHAKE_S", 0.05)
+    monkeypatch.setattr(acceptor, "_HANDSHAKE_S", 0.05)
     with secure.client() as client:
         client.send(b"\x16\x03\x01")
 
         assert client.is_closed_by_peer()
-    wait_until(lambda: not secure.plane._handshakes, "handshake is forgotten")
+    wait_until(lambda: not secure.plane.acceptor.handshakes, "handshake is forgotten")
 
 
 def test_drain_waits_for_handshakes_and_close_cuts_them(secure: RunningPlane) -> None:
     with secure.client() as client:
-        wait_until(lambda: secure.plane._handshakes, "client is accepted")
+        wait_until(lambda: secure.plane.acceptor.handshakes, "client is accepted")
         secure.call(secure.plane.drain)
         assert not secure.plane.is_drained()
         secure.call(secure.plane.close)
@@ -128,7 +128,7 @@ def test_handshake_that_ends_during_a_drain_is_good_for_one_request(
     secure: RunningPlane, authority: Authority
 ) -> None:
     with secure.client() as client:
-        wait_until(lambda: secure.plane._handshakes, "client is accepted")
+        wait_until(lambda: secure.plane.acceptor.handshakes, "client is accepted")
         secure.call(secure.plane.drain)
         client.socket = client_context(authority).wrap_socket(client.socket, server_hostname=HOST)
 
@@ -211,7 +211,7 @@ def test_clients_that_wait_are_left_for_whoever_listens_next() -> None:
         copy = socket.fromfd(listener.fileno(), socket.AF_INET, socket.SOCK_STREAM)
         kept = Listener(copy.detach(), "http", "")
         first.call(lambda: first.plane.listen([kept]))
-        first.call(first.plane.stop_accepting)
+        first.call(first.plane.acceptor.stop)
         port = listener.getsockname()[1]
         with RawClient(port) as client, RunningPlane(config()) as second:
             client.send(GET)

@@ -381,7 +381,7 @@ def test_peer_is_known_by_address_and_port(plane: RunningPlane, client: RawClien
 
 def test_ipv6_peers_are_written_in_brackets_and_mapped_ones_plainly(plane: RunningPlane) -> None:
     for address, peer in (("::1", b"[::1]:5"), ("::ffff:10.0.0.1", b"10.0.0.1:5")):
-        connection = plane.plane._factory("http", 80)()
+        connection = plane.plane.acceptor.factory("http", 80)()
         assert isinstance(connection, http1.ClientConnection)
         plane.plane._clients.discard(connection)
         connection.connection_made(Wire({"peername": (address, 5, 0, 0)}))

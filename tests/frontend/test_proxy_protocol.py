@@ -85,12 +85,13 @@ def forwarded_for(backend: RecordingBackend) -> list[str | None]:
 def has_read(plane: RunningPlane, part: bytes) -> None:
     """Wait until a connection that waits for its header has got this part of it."""
     wait_until(
-        lambda: any(each._reader._buffer == part for each in list(plane.plane._headers)), "first part is read"
+        lambda: any(each._reader._buffer == part for each in list(plane.plane.acceptor.headers)),
+        "first part is read",
     )
 
 
 def time_is_up(plane: RunningPlane) -> None:
-    for each in list(plane.plane._headers):
+    for each in list(plane.plane.acceptor.headers):
         each.deadline = 0.0
 
 
@@ -246,7 +247,7 @@ def test_client_that_leaves_before_its_header_is_forgotten(start_plane: StartPla
     with plane.client() as client:
         client.send(V1[:9])
         has_read(plane, V1[:9])
-    wait_until(lambda: not plane.plane._headers, "the connection is forgotten")
+    wait_until(lambda: not plane.plane.acceptor.headers, "the connection is forgotten")
 
     assert plane.plane.is_drained()
 
@@ -302,7 +303,7 @@ def test_header_is_a_bad_request_where_the_protocol_is_off() -> None:
     with RunningPlane(config()) as plane, plane.client() as client:
         client.send(V1 + REQUEST)
         assert client.read_response().status == 400
-        assert not plane.plane._headers
+        assert not plane.plane.acceptor.headers
 
 
 @pytest.mark.usefixtures("patient")
@@ -311,4 +312,4 @@ def test_internal_listeners_know_no_header(start_plane: StartPlane) -> None:
     with plane.internal_client() as client:
         client.send(V1 + REQUEST)
         assert client.read_response().status == 400
-        assert not plane.plane._headers
+        assert not plane.plane.acceptor.headers
