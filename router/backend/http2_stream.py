@@ -50,14 +50,20 @@ class BackendStream(Stream):
     def __init__(self, connection: "SharedConnection") -> None:
         super().__init__()
         self.reused = connection.served > 0
-        self.local_address = connection.local_address
-        self.timings = connection.timings
         self.record: list[bytes] | None = []
         self.trailers_sent: list[bytes] = []
         self._connection = connection
         self._engine = connection.engine
 
     # What the exchange calls, as of a `BackendConnection`.
+
+    @property
+    def local_address(self) -> str:
+        return self._connection.local_address
+
+    @property
+    def timings(self) -> tuple[float, float, float]:
+        return self._connection.timings
 
     def send_request(self, exchange: ResponseReceiver, head: bytes) -> None:
         connection = self._connection
