@@ -143,9 +143,15 @@ class RunningRouter:
         self.process.send_signal(number)
 
     def wait_exit(self, timeout_s: float = PATIENCE_S) -> int:
-        """Wait for control's end and return its status."""
+        """Wait for control's end and return its status; what it has logged by then is in the log.
+
+        Unless something of it lives on, and may go on writing.
+        """
         assert self.process is not None
-        return self.process.wait(timeout_s)
+        code = self.process.wait(timeout_s)
+        if self._reader is not None and not self.remains():
+            self._reader.join(PATIENCE_S)
+        return code
 
     def stop(self) -> int | None:
         """Stop with SIGTERM; return the exit status. Fails if a process is left, after killing it."""
