@@ -213,6 +213,8 @@ class Announcer:
                 self._task.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
+                    # What was cancelled a moment ago is owed still.
+                    await self._pay()
                     await self.withdraw(*(self._schedule.items() if withdraw else ()))
         finally:
             await self._bus.close()

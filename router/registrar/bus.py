@@ -95,17 +95,31 @@ class Bus:
             BusUnavailable: no server answered within ``timeout_s``.
         """
         problems: dict[str, str] = {}
-        try:
-            async with asyncio.timeout(timeout_s):
-                if timeout_s is not None:
-                    await self._connect_somewhere(problems)
-        except BaseException as error:
-            await self._drop()
-            if isinstance(error, TimeoutError):
-                told = self._answers(problems)
-                raise BusUnavailable(f"no NATS server reachable within {timeout_s:g} s: {told}") from None
-            raise
+        if timeout_s is not None and not await self._connect_within(timeout_s, problems):
+            told = self._answers(problems)
+            raise BusUnavailable(f"no NATS server reachable within {timeout_s:g} s: {told}")
         self._keeper = asyncio.get_running_loop().create_task(self._keep_connected())
+
+    async def _connect_within(self, timeout_s: float, problems: dict[str, str]) -> bool:
+        """Return whether a connection could be made; whoever is cancelled meanwhile leaves none behind."""
+        # In a task of its own, for NATS' client may swallow a cancellation, and the caller's must not be lost.
+        connecting = asyncio.get_running_loop().create_task(self._connect_somewhere(problems))
+        is_up = False
+        try:
+            await asyncio.wait([connecting], timeout=timeout_s)
+            if connecting.done():
+                connecting.result()
+                is_up = True
+        finally:
+            if not is_up:
+                await self._give_up(connecting)
+        return is_up
+
+    async def _give_up(self, connecting: "asyncio.Task[None]") -> None:
+        while not connecting.done():
+            connecting.cancel()
+            await asyncio.wait([connecting], timeout=CLOSE_TIMEOUT_S)
+        await self._drop()
 
     async def subscribe(self, *subjects: str) -> None:
         """Subscribe to further subjects, on this connection and all that follow."""
@@ -174,6 +188,8 @@ class Bus:
     async def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            # Who waits for a flush would do so for its whole time-out.
+            self._lose("connection closed")
             await _close(client)
 
     def _lose(self, reason: str) -> None:

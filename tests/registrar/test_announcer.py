@@ -348,6 +348,10 @@ async def cancelled_after(turns: int, action: Coroutine[Any, Any, T]) -> T | Non
     return None
 
 
+def what_was_said_last(heard: Heard) -> set[str]:
+    return set({uri: said for said, body, _ in heard.messages for uri in body.get("uris", [])}.values())
+
+
 async def test_entering_that_is_cancelled_at_any_moment_leaves_no_connection(nats_server: NatsServer) -> None:
     before = open_sockets(os.getpid())
     for turns in range(60):
@@ -369,11 +373,18 @@ async def test_update_that_is_cancelled_at_any_moment_leaves_neither_route(
             await tested.withdraw(*([] if second is None else [second]))
             assert tested.announced == []
 
-        def all_gone() -> bool:
-            last = {uri: said for said, body, _ in heard.messages for uri in body.get("uris", [])}
-            return set(last.values()) == {"unregister"}
+        await heard.until(lambda: what_was_said_last(heard) == {"unregister"})
 
-        await heard.until(all_gone)
+
+async def test_app_that_is_cancelled_at_any_moment_leaves_no_route(nats_server: NatsServer, heard: Heard) -> None:
+    async def live(uri: str) -> None:
+        async with announcer(nats_server) as tested:
+            await tested.announce(msgspec.structs.replace(ONE, uris=[uri]))
+            await asyncio.Event().wait()
+
+    for turns in range(80):
+        await cancelled_after(turns, live(f"{turns}.example.com"))
+    await heard.until(lambda: what_was_said_last(heard) == {"unregister"})
 
 
 async def test_route_whose_announcing_was_cancelled_is_taken_back(nats_server: NatsServer, heard: Heard) -> None:
