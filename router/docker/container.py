@@ -63,6 +63,8 @@ class _Health(Struct, rename="pascal"):
 class _State(Struct, rename="pascal"):
     running: bool | None = False
     paused: bool | None = False
+    restarting: bool | None = False
+    """Ended, and to be started again; of such a container Docker says that it runs."""
     started_at: str | None = None
     health: _Health | None = None
 
@@ -120,7 +122,7 @@ def read_container(inspection: object) -> Container:
         image=found.image or "",
         created_ns=nanoseconds(found.created or ""),
         started_ns=nanoseconds(state.started_at or ""),
-        running=bool(state.running or state.paused),
+        running=bool((state.running or state.paused) and not state.restarting),
         paused=bool(state.paused),
         health=_health(state),
         labels=config.labels or {},

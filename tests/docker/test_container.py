@@ -68,6 +68,10 @@ def test_paused_container_is_alive() -> None:
     assert (found.running, found.paused) == (True, True)
 
 
+def test_container_that_waits_to_be_started_again_does_not_run() -> None:
+    assert not read_container(inspection(State={"Running": True, "Restarting": True})).running
+
+
 @pytest.mark.parametrize(
     ("status", "health"), [("healthy", "healthy"), ("starting", "starting"), ("none", ""), (None, "")]
 )

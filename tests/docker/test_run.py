@@ -150,6 +150,16 @@ def test_restarted_container_answers_again_as_a_new_generation(place: Place, wat
     assert found[taken]["instance"].replace("-", "") == other[:32]
 
 
+def test_container_that_fails_again_and_again_is_routed_while_it_runs(place: Place, watch: Watch) -> None:
+    watcher = watch()
+    host = {"RestartPolicy": {"Name": "always"}, "PublishAllPorts": True}
+    container = place.engine.launch(URIS, Cmd=["/bin/sh", "-c", "sleep 1; exit 1"], HostConfig=host)
+    watcher.wait_for("route-announced", 3, id=container[:12])
+    watcher.wait_for("route-withdrawn", 2, id=container[:12])
+    # In between it publishes nothing, which is nobody's mistake.
+    assert watcher.lines("container-publishes-nothing") == []
+
+
 def test_paused_container_keeps_its_identity_alone(place: Place, watch: Watch) -> None:
     watcher = watch()
     container = place.engine.launch(URIS)
