@@ -1,5 +1,6 @@
 """Fixtures that tests of several parts share; what they are made of is in `tests.support`."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from tests.support.recorder import MakeBackend, RecordingBackend, Script, plain
 # The same examples in every run: what a search finds anew belongs into a test of its own, not into somebody's CI.
 settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
+
+
+@pytest.fixture(autouse=True)
+def _signals_reach_whoever_is_started_next() -> Iterator[None]:
+    """Processes inherit which signals are held back, so a test must not leave any so."""
+    yield
+    held_back = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    assert not held_back, f"the test left {held_back} blocked"
 
 
 @pytest.fixture

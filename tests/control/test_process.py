@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +20,6 @@ import pytest
 import yaml
 
 from router.certs import issue, make_ca
-from router.config.load import Loaded
-from router.config.schema import Config
-from router.config.sections import Nats, NatsHost
-from router.control.process import ControlProcess
-from router.log import Logger
 from tests.support import processes
 from tests.support.announce import Announcer, Routes
 from tests.support.nats import NatsServer
@@ -578,10 +575,23 @@ def test_workers_leave_after_their_grace_when_control_never_comes_back(
         wait_until(lambda: not router.remains(), "no process is left")
 
 
-async def test_start_without_a_configuration_file_names_none() -> None:
-    lines: list[Any] = []
-    absent = Config(nats=Nats(hosts=[NatsHost(hostname="127.0.0.1", port=free_port())]))
-    logger = Logger(sink=lambda line: lines.append(json.loads(line)))
+WITHOUT_A_FILE = """
+import asyncio, sys
+from router.config.load import Loaded
+from router.config.schema import Config
+from router.config.sections import Nats, NatsHost
+from router.control.process import ControlProcess
+from router.log import Logger
 
-    assert await ControlProcess(None, Loaded(absent), logger).run() == 1
-    assert (lines[0]["message"], lines[0]["data"]["config"]) == ("gorouter.starting", "")
+absent = Config(nats=Nats(hosts=[NatsHost(hostname="127.0.0.1", port=int(sys.argv[1]))]))
+sys.exit(asyncio.run(ControlProcess(None, Loaded(absent), Logger()).run()))
+"""
+
+
+def test_start_without_a_configuration_file_names_none() -> None:
+    command = [sys.executable, "-c", WITHOUT_A_FILE, str(free_port())]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+
+    assert done.returncode == 1
+    first = json.loads(done.stdout.splitlines()[0])
+    assert (first["message"], first["data"]["config"]) == ("gorouter.starting", "")
