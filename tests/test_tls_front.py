@@ -162,7 +162,7 @@ def test_client_that_cannot_prove_itself_gets_an_alert(
     with pytest.raises(ssl.SSLError, match=alert):
         visit.shake()
 
-    assert visit.wire.closed
+    assert visit.wire.eof
     assert len(visit.failures) == 1
     assert visit.inner.events == []
 
@@ -242,7 +242,7 @@ def test_what_is_not_tls_is_refused_as_ever(front: FrontTls, tmp_path: Path) -> 
         visit = Visit(front, client(tmp_path), "one.test")
         visit.stream.data_received(octets)
         assert visit.wire.written.startswith(answer)
-        assert visit.wire.closed
+        assert visit.wire.eof
         assert len(visit.failures) == 1
 
 
@@ -293,7 +293,7 @@ def test_subject_against_its_rule_gets_an_alert_before_the_handshake_is_done(tmp
         visit.shake()
 
     assert visit.inner.events == []
-    assert visit.wire.closed
+    assert visit.wire.eof
     assert "which no rule allows" in str(visit.failures[0])
 
 
@@ -301,7 +301,7 @@ def test_subject_against_its_rule_gets_nothing_over_tls_1_3(tmp_path: Path) -> N
     visit = Visit(ruled("someone else"), client(tmp_path, "open"), "open.test").shake()
 
     assert visit.inner.events == []
-    assert visit.wire.closed
+    assert visit.wire.eof
     assert "which no rule allows" in str(visit.failures[0])
 
 

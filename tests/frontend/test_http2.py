@@ -220,9 +220,12 @@ def test_a_stream_that_is_not_read_neither_stalls_its_neighbours_nor_fills_memor
                 assert peer.get(stream_id, "quick.test").body == b"ok"
             peer.synchronise()
             engine = connection_of(plane).engine
-            waiting = plane.call(lambda: [stream.pending_bytes for stream in engine.blocked.values()])
-            assert len(waiting) == 3
-            assert max(waiting) <= 2 * 65536 + 16384
+
+            def waiting() -> list[int]:
+                return plane.call(lambda: [stream.pending_bytes for stream in engine.blocked.values()])
+
+            wait_until(lambda: len(waiting()) == 3, "each has as much as it may")
+            assert max(waiting()) <= 2 * 65536 + 16384
             assert all(len(peer.answers[stream_id].body) <= 65535 for stream_id in (1, 3, 5))
 
 
