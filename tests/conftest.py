@@ -16,6 +16,12 @@ settings.register_profile("deterministic", derandomize=True, deadline=None)
 settings.load_profile("deterministic")
 
 
+def pytest_configure() -> None:
+    # Shells let what they put into the background ignore these, and all processes started here would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
 @pytest.fixture(autouse=True)
 def _signals_reach_whoever_is_started_next() -> Iterator[None]:
     """Processes inherit which signals are held back, so a test must not leave any so."""
