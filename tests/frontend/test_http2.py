@@ -218,10 +218,10 @@ def test_a_stream_that_is_not_read_neither_stalls_its_neighbours_nor_fills_memor
                 peer.request(stream_id, get("large.test"))
             for stream_id in range(7, 47, 2):
                 assert peer.get(stream_id, "quick.test").body == b"ok"
-            peer.synchronise()
             engine = connection_of(plane).engine
 
             def waiting() -> list[int]:
+                peer.synchronise()
                 return plane.call(lambda: [stream.pending_bytes for stream in engine.blocked.values()])
 
             wait_until(lambda: len(waiting()) == 3, "each has as much as it may")
