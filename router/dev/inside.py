@@ -46,20 +46,21 @@ def backend_address(number: int) -> str:
     return f"127.0.20.{10 + number}"
 
 
-def chosen(free_port: FreePort, instances: int, taken: Sequence[int]) -> Inside:
+def chosen(free_port: FreePort, instances: int, taken: Sequence[int], everywhere: Sequence[int]) -> Inside:
     """Choose ports.
 
     Args:
         free_port: `places.free_port`.
         instances: of the backend.
         taken: ports of 127.0.0.1 that others will use.
+        everywhere: those among them that they will use on all addresses.
     """
     backends = [backend_address(number) for number in range(instances)]
     return Inside(
-        http_port=free_port(HTTP_PORT, [ROUTER], taken),
-        dns_port=free_port(DNS_PORT, [ROUTER], taken, udp=True),
+        http_port=free_port(HTTP_PORT, [ROUTER], everywhere),
+        dns_port=free_port(DNS_PORT, [ROUTER], everywhere, udp=True),
         api_port=free_port(API_PORT, ["127.0.0.1"], taken),
-        app_port=free_port(APP_PORT, backends, taken),
+        app_port=free_port(APP_PORT, backends, everywhere),
     )
 
 

@@ -147,7 +147,7 @@ def _settings(
         [STATUS_PORT, ROUTES_PORT, ROUTE_SERVICES_PORT], named
     )
     taken = [*named, status_port, routes_port, route_services_port]
-    inside = chosen(free_port, INSTANCES, taken) if has_inside else None
+    inside = chosen(free_port, INSTANCES, taken, [status_port]) if has_inside else None
     nats = urlsplit(_nats_url(options))
     return inside, RouterSettings(
         http_port=options.http_port,

@@ -23,11 +23,11 @@ def test_ports_are_asked_for_where_they_are_used() -> None:
     asked: list[tuple[int, list[str], bool]] = []
 
     def free_port(preferred: int, addresses: Sequence[str], taken: Sequence[int], *, udp: bool = False) -> int:
-        assert taken == [1]
+        assert taken == ([1, 2] if "127.0.0.1" in addresses else [2])
         asked.append((preferred, list(addresses), udp))
         return preferred + 1
 
-    assert chosen(free_port, 2, [1]) == Inside(http_port=8081, dns_port=1054, api_port=4003, app_port=5001)
+    assert chosen(free_port, 2, [1, 2], [2]) == Inside(http_port=8081, dns_port=1054, api_port=4003, app_port=5001)
     assert asked == [
         (8080, [ROUTER], False),
         (1053, [ROUTER], True),

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from router.config.load import load
+from router.dev import inside as inside_module
 from router.dev import plan as plan_module
 from router.dev.plan import DevError, Options, prepared
 from router.view import source_from_url
@@ -60,6 +61,16 @@ def test_internal_routing_is_configured_for_ports_that_nobody_else_uses(tmp_path
     assert internal.policy_api.admin_token
     assert inside.api_port not in (asked.http_port, asked.https_port, asked.nats_port, loaded.config.status.port)
     assert plan.internal_state.url.endswith("/internal")
+
+
+def test_internal_names_may_be_called_on_the_port_of_the_public_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(tmp_path)
+    monkeypatch.setattr(inside_module, "HTTP_PORT", asked.http_port)
+    with prepared(asked) as plan:
+        assert plan.inside is not None
+        assert plan.inside.http_port == asked.http_port
 
 
 def test_machine_with_one_loopback_address_goes_without_internal_routing(
